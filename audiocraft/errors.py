@@ -1,0 +1,11 @@
+"""The one exception a user is meant to read."""
+
+
+class UserError(Exception):
+    """A mistake or a missing thing that the user can mend.
+
+    The message is one line: what is wrong, then the way out. Entry points print it without a traceback and exit with 2.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
