@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -177,9 +176,7 @@ def main() -> None:
         file.write(json.dumps(line) + "\n")
     for name, value in figures.items():
         print(f"{name:58} {value}")
-    print(
-        f"appended to {out} (this process peaked at {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB)"
-    )
+    print(f"appended to {out}")
 
 
 if __name__ == "__main__":
