@@ -8,4 +8,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
+        if "Original Traceback (most recent call last)" in message:
+            # torch builds the error of a loader's worker anew, with that process's traceback for a message.
+            message = message.rstrip().splitlines()[-1].partition(": ")[2]
         super().__init__(" ".join(message.split()))

@@ -1,0 +1,64 @@
+"""Segments that know what they may be conditioned on, and readers for the loose values found in JSON files about
+music."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..modules.attributes import ConditioningAttributes
+from .audio_dataset import AudioDataset
+from .manifest import AudioMeta, SegmentInfo
+
+
+@dataclass
+class SegmentWithAttributes(SegmentInfo):
+    """A segment that can say its conditions."""
+
+    def to_condition_attributes(self) -> ConditioningAttributes:
+        raise NotImplementedError
+
+
+@dataclass
+class AudioInfo(SegmentWithAttributes):
+    """A segment without conditions; `audio_tokens` [K, F] are its codes where a token cache serves it."""
+
+    audio_tokens: torch.Tensor | None = None
+
+    def to_condition_attributes(self) -> ConditioningAttributes:
+        return ConditioningAttributes()
+
+
+class InfoAudioDataset(AudioDataset):
+    """`AudioDataset` whose infos are `AudioInfo`; same arguments."""
+
+    def __init__(self, meta: list[AudioMeta], **kwargs: Any) -> None:
+        super().__init__(meta, **kwargs)
+
+    def make_info(self, index: int, wav: torch.Tensor, info: SegmentInfo) -> AudioInfo:
+        return AudioInfo(**info.to_dict())
+
+
+def get_string(value: Any) -> str | None:
+    """A text without blanks around it; None for nothing, for the word None, and for what is no text."""
+    if not isinstance(value, str) or value.strip().lower() in ("", "none", "null", "nan"):
+        return None
+    return value.strip()
+
+
+def get_keyword(value: Any) -> str | None:
+    """A text as `get_string`, in small letters."""
+    text = get_string(value)
+    return None if text is None else text.lower()
+
+
+def get_keyword_list(values: Any) -> list[str] | None:
+    """Keywords from a list, or from a text that separates them by commas; None if there are none."""
+    parts = values.split(",") if isinstance(values, str) else values if isinstance(values, (list, tuple)) else []
+    keywords = [keyword for part in parts if (keyword := get_keyword(part)) is not None]
+    return keywords or None
+
+
+def get_keyword_or_keyword_list(value: Any) -> str | list[str] | None:
+    """A list as `get_keyword_list`, anything else as `get_keyword`."""
+    return get_keyword_list(value) if isinstance(value, (list, tuple)) else get_keyword(value)
