@@ -1,0 +1,159 @@
+"""Attention of many heads through torch's fused kernels, over a whole sequence or with a cache."""
+
+import typing as tp
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .kv_cache import KVCache
+from .rope import RotaryEmbedding
+
+
+class StreamingMultiheadAttention(nn.Module):
+    """Attention of many heads, over its own steps or (cross-attention) over another sequence.
+
+    Args:
+        embed_dim: D.
+        num_heads: query heads; D must be divisible by it.
+        dropout: on attention weights, while training.
+        bias: biases on the projections.
+        causal: no step looks at a later one.
+        past_context: a step looks at itself and this many steps before it; None is all.
+        rope: rotary positions for queries and keys.
+        cross_attention: keys and values come from another sequence.
+        qk_layer_norm: layer norm over the full width of queries and keys.
+        kv_repeat: this many neighbouring query heads share one head of keys and values.
+
+    Raises:
+        UserError: options that do not go together.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        causal: bool = False,
+        past_context: int | None = None,
+        rope: RotaryEmbedding | None = None,
+        cross_attention: bool = False,
+        qk_layer_norm: bool = False,
+        kv_repeat: int = 1,
+    ) -> None:
+        super().__init__()
+        if embed_dim % num_heads:
+            raise UserError(f"dim {embed_dim} is not divisible by num_heads {num_heads}; change one of them")
+        if num_heads % kv_repeat:
+            raise UserError(f"num_heads {num_heads} is not divisible by kv_repeat {kv_repeat}; change one of them")
+        if kv_repeat > 1 and qk_layer_norm:
+            raise UserError("qk_layer_norm does not go together with kv_repeat; use one of them")
+        if past_context is not None and not causal:
+            raise UserError("past_context needs causal attention; set causal=true")
+        self.embed_dim = embed_dim
+        self.num_heads = num_heads
+        self.kv_heads = num_heads // kv_repeat
+        self.head_dim = embed_dim // num_heads
+        self.dropout = dropout
+        self.causal = causal and not cross_attention
+        self.past_context = None if cross_attention else past_context
+        self.cross_attention = cross_attention
+        # The projections of queries, keys and values in one matrix, initialised as a linear layer.
+        in_proj = nn.Linear(embed_dim, embed_dim + 2 * self.kv_heads * self.head_dim, bias=bias)
+        self.in_proj_weight = in_proj.weight
+        self.in_proj_bias = in_proj.bias
+        if bias:
+            nn.init.zeros_(in_proj.bias)
+        self.rope = rope
+        self.out_proj = nn.Linear(embed_dim, embed_dim, bias=bias)
+        if bias:
+            nn.init.zeros_(self.out_proj.bias)
+        self.q_layer_norm = nn.LayerNorm(embed_dim) if qk_layer_norm else None
+        self.k_layer_norm = nn.LayerNorm(embed_dim) if qk_layer_norm else None
+        self.register_load_state_dict_pre_hook(_rename_torch_attention)
+
+    def forward(
+        self, query: Tensor, source: Tensor | None = None, cache: KVCache | None = None, layer: int = 0
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            query: [B, S, D].
+            source: what cross-attention looks at, [B, L, D].
+            cache: keys and values of earlier steps; those of `layer` are read and written.
+
+        Returns:
+            [B, S, D].
+        """
+        if self.cross_attention:
+            assert source is not None
+            q = self._split(self._project(query, 0, self.embed_dim), self.q_layer_norm)
+            if cache is not None and layer in cache.cross:
+                k, v = cache.cross[layer]
+            else:
+                k, v = self._keys_and_values(self._project(source, self.embed_dim, None))
+                if cache is not None:
+                    cache.cross[layer] = (k, v)
+            return self._merge(self._attend(q, k, v))
+        projected = self._project(query, 0, None)
+        q = self._split(projected[..., : self.embed_dim], self.q_layer_norm)
+        k, v = self._keys_and_values(projected[..., self.embed_dim :])
+        if self.rope is not None:
+            q, k = self.rope.rotate_qk(q, k, start=0 if cache is None else cache.length, time_dim=2)
+        if cache is not None:
+            k, v = cache.write(layer, k, v, self.past_context)
+        return self._merge(self._attend(q, k, v))
+
+    def _project(self, x: Tensor, start: int, end: int | None) -> Tensor:
+        """Rows start .. end of the joint projection."""
+        bias = None if self.in_proj_bias is None else self.in_proj_bias[start:end]
+        return F.linear(x, self.in_proj_weight[start:end], bias)
+
+    def _split(self, x: Tensor, norm: nn.Module | None) -> Tensor:
+        """[B, S, heads * width] -> [B, heads, S, width]."""
+        x = x if norm is None else norm(x)
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+    def _keys_and_values(self, projected: Tensor) -> tuple[Tensor, Tensor]:
+        key, value = projected.chunk(2, dim=-1)
+        return self._split(key, self.k_layer_norm), self._split(value, None)
+
+    def _merge(self, x: Tensor) -> Tensor:
+        """[B, heads, S, width] -> [B, S, D], through the output projection."""
+        return self.out_proj(x.transpose(1, 2).flatten(2))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        steps, seen = q.shape[2], k.shape[2]
+        mask, is_causal = None, False
+        if self.causal and (steps > 1 or self._hides_some(seen)):
+            if steps == seen and not self._hides_some(seen):
+                is_causal = True  # lets torch take a kernel that builds no mask
+            else:
+                mask = self._mask(steps, seen, q.device)
+        if self.kv_heads != self.num_heads:
+            repeat = self.num_heads // self.kv_heads
+            k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
+        dropout = self.dropout if self.training else 0.0
+        # torch picks the kernel. On CPU its flash kernel takes any head width, micro's 1024 too; on CUDA heads wider
+        # than 256 run on the memory-efficient kernel.
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal)
+
+    def _hides_some(self, seen: int) -> bool:
+        """Whether past_context hides some of `seen` steps from the last one."""
+        return self.past_context is not None and seen > self.past_context + 1
+
+    def _mask(self, steps: int, seen: int, device: torch.device) -> Tensor:
+        """True where a query may look; the queries are the last `steps` of the `seen` positions. Bool [S, L]."""
+        distance = torch.arange(seen - steps, seen, device=device)[:, None] - torch.arange(seen, device=device)[None]
+        mask = distance >= 0
+        if self.past_context is not None:
+            mask &= distance <= self.past_context
+        return mask
+
+
+def _rename_torch_attention(module: nn.Module, state: dict[str, Tensor], prefix: str, *args: tp.Any) -> None:
+    """Checkpoints of the peer made with `custom=false memory_efficient=false` hold the same weights under `mha.`."""
+    for key in [key for key in state if key.startswith(prefix + "mha.")]:
+        state[prefix + key[len(prefix + "mha.") :]] = state.pop(key)

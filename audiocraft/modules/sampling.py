@@ -1,0 +1,101 @@
+"""From logits to tokens: filters, and one uniform number per choice inverted through the distribution.
+
+A clip's uniform numbers come from a generator of its own on the CPU, so what it draws depends neither on the other
+clips of the batch nor on the device.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How a token is chosen.
+
+    Attributes:
+        use_sampling: False takes the likeliest token always.
+        temp: logits are divided by it; 0 is the same as no sampling.
+        top_k: only the k likeliest tokens; 0 is all. Not looked at if `top_p` is above 0.
+        top_p: only the likeliest tokens that together reach this probability; 0 is off.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    use_sampling: bool = True
+    temp: float = 1.0
+    top_k: int = 250
+    top_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temp < float("inf"):
+            raise UserError(f"the temperature is {self.temp}; it must be 0 or above (1 is the model's own)")
+        if self.top_k < 0:
+            raise UserError(f"top_k is {self.top_k}; it must be 0 (off) or above")
+        if not 0 <= self.top_p <= 1:
+            raise UserError(f"top_p is {self.top_p}; it must lie in 0 (off) .. 1")
+
+    @property
+    def greedy(self) -> bool:
+        return not self.use_sampling or self.temp == 0
+
+
+def filter_top_k(probs: Tensor, k: int) -> Tensor:
+    """Keep the k likeliest of [..., card], and all that tie with the k-th; renormalised, in token order."""
+    if k >= probs.shape[-1]:
+        return probs
+    threshold = probs.topk(k, dim=-1).values[..., -1:]
+    kept = probs.masked_fill(probs < threshold, 0.0)
+    return kept / kept.sum(dim=-1, keepdim=True)
+
+
+def filter_top_p(probs: Tensor, p: float) -> Tensor:
+    """Keep the likeliest of [..., card] until they reach p (arXiv 1904.09751); renormalised, in token order.
+
+    A token goes if those before it have more than p together, so the likeliest always stays.
+    """
+    ordered, order = probs.sort(dim=-1, descending=True)
+    before = ordered.cumsum(dim=-1) - ordered
+    ordered = ordered.masked_fill(before > p, 0.0)
+    ordered = ordered / ordered.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(probs).scatter(-1, order, ordered)
+
+
+def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
+    """Invert each distribution [..., card] (not necessarily normalised) at its uniform number [...] in [0, 1).
+
+    Returns:
+        tokens, int64 [...]; never one of probability 0.
+    """
+    cumulated = probs.cumsum(dim=-1)
+    total = cumulated[..., -1:]
+    tokens = torch.searchsorted(cumulated, uniforms[..., None].to(total) * total, right=True)
+    # Rounding may lift u * total up to the total itself, past the last token that has a probability.
+    last = (cumulated < total).sum(dim=-1, keepdim=True)
+    return torch.minimum(tokens, last)[..., 0]
+
+
+def choose(logits: Tensor, uniforms: Tensor | None, params: SamplingParams) -> Tensor:
+    """Tokens, int64 [...], from logits [..., card] and, unless greedy, uniform numbers [...]."""
+    if params.greedy:
+        return logits.argmax(dim=-1)
+    assert uniforms is not None
+    probs = torch.softmax(logits.float() / params.temp, dim=-1)
+    if params.top_p > 0:
+        probs = filter_top_p(probs, params.top_p)
+    elif params.top_k > 0:
+        probs = filter_top_k(probs, params.top_k)
+    return draw(probs, uniforms)
+
+
+def clip_uniforms(seed: int, clips: int, steps: int, n_q: int) -> Tensor:
+    """Uniform numbers, float32 [clips, steps, n_q] on the CPU; clip i draws from a generator seeded with seed + i.
+
+    Fewer steps give the beginning of the same numbers.
+    """
+    rows = [torch.rand(steps, n_q, generator=torch.Generator().manual_seed(seed + i)) for i in range(clips)]
+    return torch.stack(rows)

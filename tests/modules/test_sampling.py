@@ -1,0 +1,70 @@
+"""Filters against the peer's numbers; drawing by inversion."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from audiocraft.errors import UserError
+from audiocraft.modules.sampling import SamplingParams, choose, clip_uniforms, draw, filter_top_k, filter_top_p
+
+
+def test_golden_filters(golden: Path):
+    io = load_file(golden / "lm_none" / "io.safetensors")
+    torch.testing.assert_close(filter_top_k(io["probs"], 10), io["probs_top_k"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(filter_top_p(io["probs"], 0.7), io["probs_top_p"], rtol=0, atol=1e-6)
+
+
+def test_filters_that_keep_everything():
+    probs = torch.softmax(torch.randn(5, 20), -1)
+    torch.testing.assert_close(filter_top_k(probs, 20), probs)
+    torch.testing.assert_close(filter_top_k(probs, 99), probs)
+    torch.testing.assert_close(filter_top_p(probs, 1.0), probs)
+
+
+def test_draw_inverts_the_distribution():
+    probs = torch.tensor([0.25, 0.0, 0.5, 0.25, 0.0])
+    uniforms = torch.tensor([0.0, 0.2499, 0.25, 0.74, 0.75, 1 - 2**-24])
+    assert draw(probs.expand(6, 5), uniforms).tolist() == [0, 0, 2, 2, 3, 3]
+    # A grid of uniform numbers meets every token as often as it is likely.
+    probs = torch.softmax(torch.randn(16, generator=torch.Generator().manual_seed(1)), 0)
+    grid = (torch.arange(10000) + 0.5) / 10000
+    counts = torch.bincount(draw(probs.expand(10000, 16), grid), minlength=16) / 10000
+    torch.testing.assert_close(counts, probs, rtol=0, atol=2e-4)
+
+
+def test_draw_never_takes_an_impossible_token():
+    top = torch.full((400, 2048), 1e-3)
+    top[:, 1500:] = 0.0
+    uniforms = torch.full((400,), 1 - 2**-24)
+    assert (draw(top, uniforms) == 1499).all()
+
+
+def test_choose_is_greedy_without_sampling_or_temperature():
+    logits = torch.randn(3, 4, 30)
+    for params in (SamplingParams(use_sampling=False), SamplingParams(temp=0.0), SamplingParams(top_k=1)):
+        assert torch.equal(choose(logits, torch.rand(3, 4), params), logits.argmax(-1))
+
+
+def test_choose_filters():
+    logits = torch.randn(1000, 30, generator=torch.Generator().manual_seed(0))
+    uniforms = torch.rand(1000, generator=torch.Generator().manual_seed(1))
+    ranks = logits.argsort(-1, descending=True).argsort(-1)
+    chosen = choose(logits, uniforms, SamplingParams(top_k=5))
+    assert ranks.gather(1, chosen[:, None]).max() == 4
+    chosen = choose(logits, uniforms, SamplingParams(top_k=1, top_p=0.9))  # top_p rules out top_k
+    assert ranks.gather(1, chosen[:, None]).max() > 4
+
+
+def test_uniforms_depend_on_the_clip_alone():
+    many = clip_uniforms(7, 4, 50, 3)
+    assert torch.equal(many[2:3], clip_uniforms(9, 1, 50, 3))
+    assert torch.equal(many[:, :20], clip_uniforms(7, 4, 20, 3))
+    assert not torch.equal(many[0], many[1])
+
+
+@pytest.mark.parametrize("bad", [{"temp": -1.0}, {"temp": float("nan")}, {"top_k": -1}, {"top_p": 1.5}])
+def test_values_out_of_range_are_refused(bad):
+    with pytest.raises(UserError, match="must"):
+        SamplingParams(**bad)
