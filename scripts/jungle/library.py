@@ -1,0 +1,99 @@
+"""A set of tracks as files: how many, how long, and each one whole or not there."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from audiocraft.errors import UserError
+from audiocraft.utils.files import atomic_path, free_bytes
+
+from .dsp import SR
+from .score import Plan, describe, draw_plan, shortened
+from .track import render
+
+FEWEST_BARS = 4
+BYTES_PER_MINUTE = SR * 4 * 60
+
+
+def plan_set(seed: int, minutes: float) -> Iterator[Plan]:
+    """Plans of whole tracks until `minutes` are full.
+
+    The last track is shortened to the bar that fits best, or left out if fewer than `FEWEST_BARS` bars would remain.
+    A track's plan depends on the seed and its number alone, so a longer set begins with the tracks of a shorter one.
+    """
+    left = minutes * 60.0
+    index = 0
+    while left > 0:
+        plan = draw_plan(seed, index)
+        if plan.seconds > left:
+            bars = round(left * SR / plan.bar)
+            if bars < FEWEST_BARS and index:
+                return
+            plan = shortened(plan, min(plan.bars, max(FEWEST_BARS, bars)))
+            left = 0.0
+        yield plan
+        left -= plan.seconds
+        index += 1
+
+
+def check_place(folder: Path, minutes: float) -> None:
+    """Refuse a folder that cannot take the set, before any work is done.
+
+    Raises:
+        UserError: `folder` is a file, cannot be made, or its disk is too small for `minutes` of audio.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; name a folder to write the tracks to")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be made ({error.strerror}); choose another one") from error
+    need, free = minutes * BYTES_PER_MINUTE, free_bytes(folder)
+    if need > free:
+        raise UserError(
+            f"{minutes:g} minutes take {need / 1e9:.1f} GB and the disk of {folder} has {free / 1e9:.1f} GB left; "
+            "ask for fewer minutes or choose another folder"
+        )
+
+
+def is_there(folder: Path, plan: Plan) -> bool:
+    """Whether `folder` already holds this very track, or a longer take of it.
+
+    Raises:
+        UserError: a file of that name is there and was not made by this script.
+    """
+    path = folder / f"{plan.name}.wav"
+    if not path.exists():
+        return False
+    try:
+        known = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        made_by = known["generator"]["script"]
+    except (OSError, ValueError, KeyError, TypeError):
+        made_by = None
+    wanted = describe(plan)
+    if made_by != wanted["generator"]["script"]:
+        raise UserError(f"{path} is there already and was not made by this script; choose another folder or move it")
+    return known["generator"] == wanted["generator"] and known.get("bars", 0) >= wanted["bars"]
+
+
+def write_track(folder: Path, plan: Plan) -> Path:
+    """Render `plan` into `folder` as a 16-bit WAV with a JSON beside it; the WAV comes last, so where it is, both are.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    path = folder / f"{plan.name}.wav"
+    sound = render(plan)
+    # A shorter or older take of the same track must not stand beside a JSON that speaks of the new one.
+    path.unlink(missing_ok=True)
+    with atomic_path(path.with_suffix(".json")) as part:
+        part.write_text(json.dumps(describe(plan), indent=2) + "\n", encoding="utf-8")
+    with atomic_path(path) as part:
+        try:
+            soundfile.write(part, np.round(sound.T * 32767.0).astype(np.int16), SR, "PCM_16", format="WAV")
+        except soundfile.LibsndfileError as error:
+            raise UserError(f"{path} could not be written ({error}); is the disk full?") from error
+    return path

@@ -1,0 +1,86 @@
+#!/usr/bin/env python
+"""Write a licence-free jungle/breakbeat set, made by synthesis alone.
+
+Tracks of 45 to 95 seconds at 160 to 175 BPM go to OUT as 44.1 kHz stereo WAV, each with a JSON beside it (bpm, key,
+description, keywords, sections). The last track is shortened so that the set is about --minutes long. Track i of a seed
+is always the same, sample for sample; tracks that are already in OUT are kept, so the same command continues where it
+was stopped.
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+# Run as a script, this folder (`jungle`) is on the path; the project's own (`audiocraft`) need not be.
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
+
+
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, such as 10 or 0.5")
+    return value
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on, such as 7")
+    return int(text)
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a mistake, not the whole usage."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line; mistakes exit with 2 and one line."""
+    text, _, rest = (__doc__ or "").partition("\n\n")
+    parser = _Parser(description=text, epilog=rest)
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder for the tracks; made if it is not there")
+    parser.add_argument("--minutes", type=_minutes, default=10.0, help="audio in all, more than 0 (default: 10)")
+    parser.add_argument("--seed", type=_seed, default=0, help="which set, a whole number from 0 on (default: 0)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    args = parse(arguments)
+    from jungle import library
+    from tqdm import tqdm
+
+    from audiocraft.errors import UserError
+
+    try:
+        library.check_place(args.out, args.minutes)
+        plans = list(library.plan_set(args.seed, args.minutes))
+        missing = [plan for plan in plans if not library.is_there(args.out, plan)]
+        with tqdm(total=len(missing), desc="Making jungle", unit="track") as bar:
+            for plan in missing:
+                bar.set_postfix_str(f"{plan.name}: {plan.bpm:g} BPM, {plan.key.name}")
+                library.write_track(args.out, plan)
+                bar.update()
+    except UserError as error:
+        print(f"make_jungle.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("make_jungle.py: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    minutes = sum(plan.seconds for plan in plans) / 60.0
+    kept = len(plans) - len(missing)
+    print(
+        f"{len(plans)} tracks, {minutes:.1f} minutes in {args.out}" + (f" ({kept} were there already)" if kept else "")
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
