@@ -129,8 +129,9 @@ def _fill(rng: Rng, breaks: list[Break], at: float) -> list[Chop]:
         count = round(span / length)
         # Grains of one hit that creep forward through it: the sound of a sampler's time stretch.
         fall = float(rng.choice([0.0, -5.0, -12.0]))
+        last = len(breaks[source].marks) - length
         return [
-            Chop(at + k * length, length, source, snare + 0.5 * length * k, fall * k / count, gain=0.9)
+            Chop(at + k * length, length, source, min(snare + 0.5 * length * k, last), fall * k / count, gain=0.9)
             for k in range(count)
         ]
     return [

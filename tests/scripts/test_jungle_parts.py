@@ -75,14 +75,14 @@ def test_straight_chops_give_the_break_back(loop: breaks.Break) -> None:
 def test_every_edit_stays_inside_its_bar(loop: breaks.Break) -> None:
     rng = dsp.rng_of(5)
     changed = 0
-    for _ in range(200):
+    for _ in range(5000):  # rare tricks come late in a break only now and then
         pattern = chops.BARS[rng.integers(len(chops.BARS))]
         plain = chops.sequence_bar(rng, [loop], 0, pattern)
         edited = chops.edited(rng, plain, [loop], madness=1.0, last=bool(rng.random() < 0.5))
         assert edited and all(0 <= chop.at < 16 and chop.at + chop.length <= 16 + 1e-6 for chop in edited)
-        assert all(0 <= chop.start < 32 for chop in edited)
+        assert all(0 <= chop.start < len(loop.marks) for chop in edited)
         changed += edited != plain
-    assert changed > 100
+    assert changed > 2500
 
 
 def test_reversed_chop_is_the_slice_backwards(loop: breaks.Break) -> None:
