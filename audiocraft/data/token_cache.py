@@ -1,0 +1,325 @@
+"""Codes of whole audio files, kept on disk and shared by all runs.
+
+Layout of the cache folder::
+
+    files.json                    path -> size, mtime, content hash: unchanged files are not read again at every start
+    CODEC/codec.json              what the codec is, for people
+    CODEC/ab/abcdef….npy          codes [F, K] of one file, named by the hash of the file's bytes
+
+CODEC is a hash of the codec's weights and structure. An entry is a plain `.npy` file (int16, or int32 for large
+codebooks) followed by the number of samples coded and a checksum; it is renamed into place, so runs that start, stop or
+die at any moment see it whole or not at all, and an entry that got damaged is coded again.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import struct
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..errors import UserError
+from ..utils.files import atomic_path
+from .audio import UnreadableAudio, audio_info, audio_read
+from .audio_utils import convert_audio
+
+if TYPE_CHECKING:
+    from ..models.encodec import CompressionModel
+
+logger = logging.getLogger(__name__)
+
+EncodeBlocks = Callable[[Any, Iterator[torch.Tensor]], Iterator[torch.Tensor]]
+
+# Files longer than this (seconds) are read, resampled and coded block by block, so that an hour needs no more memory.
+BLOCK_SECONDS = 120
+# Audio on either side of a block that the resampler may look at; its windowed sinc reaches a few milliseconds.
+CONTEXT_SECONDS = 1
+# A file written less than this ago may be written again without a visible change of its mtime.
+FRESH_SECONDS = 2.0
+DIGEST_BYTES = 16
+TRAILER = struct.Struct(f"<q{DIGEST_BYTES}s")
+
+
+@dataclass(frozen=True)
+class CachedTokens:
+    """Codes of one file: where they lie, how many samples (at the codec's rate) and frames they stand for."""
+
+    path: Path
+    num_samples: int
+    num_frames: int
+
+    def read(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Codes int64 [K, F] of frames `start` to `stop`.
+
+        Raises:
+            UserError: the entry vanished while a run was using it.
+        """
+        try:
+            codes = np.load(self.path, mmap_mode="r")[start:stop]
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"the token cache entry {self.path} cannot be read any more ({error}); run the command again to code "
+                "the file once more"
+            ) from error
+        return torch.from_numpy(codes.T.astype(np.int64, order="C"))
+
+
+@dataclass
+class CacheReport:
+    """What `TokenCache.prepare` found: entries by path as given, and the files left out with the reason."""
+
+    tokens: dict[str, CachedTokens] = field(default_factory=dict)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    encoded: int = 0
+
+
+def codec_key(model: "CompressionModel") -> str:
+    """Hash of everything that decides a codec's codes: class names, plain settings of every module, and weights."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    digest.update(f"{model.sample_rate}:{model.channels}:{model.num_codebooks}\n".encode())
+    for name, module in sorted(model.named_modules()):
+        # Public plain values are a layer's settings: strides, padding modes and the like. `training` is a mood.
+        settings = {
+            key: value
+            for key, value in vars(module).items()
+            if not key.startswith("_") and key != "training" and _is_plain(value)
+        }
+        digest.update(f"{name}:{type(module).__name__}:{sorted(settings.items())!r}\n".encode())
+    for name, value in sorted(model.state_dict().items()):
+        array = value.detach().cpu().contiguous()
+        digest.update(f"{name}:{array.dtype}:{tuple(array.shape)}\n".encode())
+        digest.update(array.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+class FileIndex:
+    """Content hashes of files, remembered by path, size and modification time.
+
+    Several runs may share the file: the last writer wins after taking in what it finds, and a lost line only costs
+    reading that file once more.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known = self._load()
+        self._new: dict[str, list] = {}
+
+    def _load(self) -> dict[str, list]:
+        try:
+            known = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return {}  # absent or damaged: nothing is lost but time
+        return known if isinstance(known, dict) else {}
+
+    def content(self, path: str | Path) -> str:
+        """Hash of the bytes of `path`. Raises OSError where it cannot be read."""
+        path = Path(path).absolute()
+        status = path.stat()
+        stamp = [status.st_size, status.st_mtime_ns]
+        known = self._known.get(str(path))
+        if isinstance(known, list) and known[:2] == stamp and len(known) == 3:
+            return known[2]
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
+        if time.time() - status.st_mtime > FRESH_SECONDS:
+            self._new[str(path)] = self._known[str(path)] = [*stamp, digest]
+        return digest
+
+    def save(self) -> None:
+        """Write what was learned since the last time."""
+        if self._new:
+            merged = {**self._load(), **self._new}
+            with atomic_path(self.path) as temporary:
+                temporary.write_text(json.dumps(merged, indent=0))
+            self._new = {}
+
+
+def read_blocks(path: str | Path, sample_rate: int, channels: int) -> Iterator[torch.Tensor]:
+    """The whole of a file as blocks `[C, T]`; joined they equal `convert_audio` of all of it, to the bit.
+
+    Blocks start at whole seconds, where the grids of any two integer sample rates meet, and are resampled with a second
+    of context on either side, which is then cut off.
+
+    Raises:
+        UnreadableAudio: as `audio_read`, or there is not one sample.
+    """
+    length = 0
+    start = 0
+    whole = audio_info(path).duration <= BLOCK_SECONDS
+    while True:
+        before = min(start, CONTEXT_SECONDS)
+        wanted = -1 if whole else before + BLOCK_SECONDS + CONTEXT_SECONDS
+        wav, rate = audio_read(path, float(start - before), float(wanted))
+        last = whole or wav.shape[-1] < wanted * rate
+        if wav.shape[-1] > before * rate:
+            stop = None if last else (before + BLOCK_SECONDS) * sample_rate
+            block = convert_audio(wav, rate, sample_rate, channels)[:, before * sample_rate : stop]
+            length += block.shape[-1]
+            if block.shape[-1]:
+                yield block
+        if last:
+            break
+        start += BLOCK_SECONDS
+    if not length:
+        raise UnreadableAudio.of(path, "it holds no audio")
+
+
+class TokenCache:
+    """Codes of whole files under `root`, made by `model` where they are missing.
+
+    Args:
+        root: cache folder, shared by all codecs and runs.
+        model: a codec (`models.encodec.CompressionModel`) in eval mode.
+        encode_blocks: `(model, blocks [1, C, T]) -> iterator of codes [1, K, F]`, exact, for files too long to hold
+            (`models.encodec.encode_blocks`); without it they are held in memory.
+    """
+
+    def __init__(self, root: str | Path, model: "CompressionModel", encode_blocks: EncodeBlocks | None = None) -> None:
+        assert not model.training, "a codec in training mode gives other codes"
+        self.root = Path(root)
+        self.model = model
+        self.encode_blocks = encode_blocks
+        self.key = codec_key(model)
+        self.folder = self.root / self.key
+        parameter = next(model.parameters(), None)
+        self._device = parameter.device if parameter is not None else torch.device("cpu")
+
+    def entry_path(self, content: str) -> Path:
+        """Where the codes of a file with this content hash lie."""
+        return self.folder / content[:2] / f"{content}.npy"
+
+    def prepare(self, paths: Iterable[str | Path], progress: bool = True) -> CacheReport:
+        """Make sure that every readable file of `paths` has its codes, and say where.
+
+        Safe to interrupt at any point and to run in several processes at once: what is done is kept.
+        """
+        report = CacheReport()
+        missing = self._find(dict.fromkeys(str(path) for path in paths), report, progress)
+        if missing:
+            self._describe()
+            self._fill(missing, report, progress)
+        for name, reason in report.skipped:
+            logger.warning("left out, cannot be coded: %s (%s)", name, reason)
+        return report
+
+    def _find(self, names: Collection[str], report: CacheReport, progress: bool) -> dict[str, list[str]]:
+        """Take in what is there; returns content hash -> files for what is not."""
+        index = FileIndex(self.root / "files.json")
+        missing: dict[str, list[str]] = {}
+        try:
+            # Nothing to see when it takes less than two seconds.
+            for name in tqdm(names, desc=f"Checking {len(names)} files", disable=not progress, delay=2.0):
+                try:
+                    content = index.content(name)
+                except OSError as error:
+                    report.skipped.append((name, error.strerror or str(error)))
+                    continue
+                entry = self._open(content)
+                if entry is None:
+                    missing.setdefault(content, []).append(name)
+                else:
+                    report.tokens[name] = entry
+        finally:
+            index.save()
+        return missing
+
+    def _fill(self, missing: dict[str, list[str]], report: CacheReport, progress: bool) -> None:
+        """Code what is missing."""
+        bar = tqdm(missing.items(), desc=f"Encoding {len(missing)} files", unit="file", disable=not progress)
+        for content, same in bar:
+            # Another run may have made it since.
+            entry = self._open(content)
+            if entry is None:
+                try:
+                    entry = self._encode(same[0], content)
+                except UnreadableAudio as error:  # one bad file must not end a run
+                    report.skipped += [(name, error.reason) for name in same]
+                    continue
+                report.encoded += 1
+            report.tokens.update(dict.fromkeys(same, entry))
+
+    def _open(self, content: str) -> CachedTokens | None:
+        """The entry of `content`; None where there is none or it is damaged."""
+        path = self.entry_path(content)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            stream = io.BytesIO(data)
+            codes = np.load(stream)
+            num_samples, digest = TRAILER.unpack(data[stream.tell() :])
+        except (ValueError, EOFError, struct.error):
+            codes, num_samples, digest = None, 0, b""
+        if codes is None or codes.ndim != 2 or digest != _checksum(codes, num_samples):
+            logger.warning("the token cache entry %s is damaged; its file is coded again", path)
+            return None
+        return CachedTokens(path, num_samples, codes.shape[0])
+
+    @torch.no_grad()
+    def _encode(self, name: str, content: str) -> CachedTokens:
+        num_samples = 0
+
+        def counted() -> Iterator[torch.Tensor]:
+            nonlocal num_samples
+            for block in read_blocks(name, self.model.sample_rate, self.model.channels):
+                num_samples += block.shape[-1]
+                yield block[None].to(self._device)
+
+        codes = self._codes(counted())
+        dtype = torch.int16 if self.model.cardinality <= 2**15 else torch.int32
+        array = codes[0].T.to("cpu", dtype).contiguous().numpy()
+        path = self.entry_path(content)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.save(file, array)
+            file.write(TRAILER.pack(num_samples, _checksum(array, num_samples)))
+        return CachedTokens(path, num_samples, array.shape[0])
+
+    def _codes(self, blocks: Iterator[torch.Tensor]) -> torch.Tensor:
+        """Codes [1, K, F] of the joined blocks [1, C, T]."""
+        first = next(blocks)
+        second = next(blocks, None)
+        if second is not None:
+            blocks = chain((first, second), blocks)
+            if self.encode_blocks is not None:
+                return torch.cat(list(self.encode_blocks(self.model, blocks)), dim=-1)
+            first = torch.cat(list(blocks), dim=-1)
+        codes, scale = self.model.encode(first)
+        assert scale is None, "codes that need a scale beside them cannot be cached"
+        return codes
+
+    def _describe(self) -> None:
+        path = self.folder / "codec.json"
+        if not path.exists():
+            model = self.model
+            facts = {
+                "sample_rate": model.sample_rate,
+                "channels": model.channels,
+                "frame_rate": float(model.frame_rate),
+                "codebooks": model.num_codebooks,
+                "cardinality": model.cardinality,
+            }
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _checksum(codes: np.ndarray, num_samples: int) -> bytes:
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    digest.update(f"{num_samples}:{codes.dtype}:{codes.shape}".encode())
+    digest.update(np.ascontiguousarray(codes).data)
+    return digest.digest()
