@@ -1,0 +1,266 @@
+"""1-D convolutions that pad themselves so that strides divide the length, with or without looking ahead.
+
+A strided convolution with kernel k, dilation d and stride s pads `(k - 1) * d + 1 - s` samples in all: all of them on
+the left when causal, else split between both sides; and as many more on the right as the last window needs. It gives
+ceil(T / s) frames. A transposed one trims what is beyond F * s. `audiocraft.modules.chunked` runs the same layers on a
+stream, block by block.
+"""
+
+import math
+import typing as tp
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..errors import UserError
+
+CONV_NORMALIZATIONS = ("none", "weight_norm", "time_group_norm")
+
+
+class WeightNormConv(nn.Module):
+    """A convolution whose weight is `weight_g * weight_v / |weight_v|` (Salimans & Kingma 2016), one norm per slice of
+    axis 0.
+
+    Takes over geometry, weight and bias of `conv`. Holds nothing but parameters: the weight is formed at each call, so
+    that no stale copy can exist and the module can be copied at any time; `fused_weight` gives it to those who keep it
+    themselves.
+    """
+
+    def __init__(self, conv: nn.Conv1d | nn.ConvTranspose1d):
+        super().__init__()
+        self.transposed = isinstance(conv, nn.ConvTranspose1d)
+        self.kernel_size, self.stride, self.dilation, self.groups = (
+            conv.kernel_size,
+            conv.stride,
+            conv.dilation,
+            conv.groups,
+        )
+        self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
+        self.bias = conv.bias
+        weight = conv.weight.detach()
+        self.weight_g = nn.Parameter(torch.linalg.vector_norm(weight, dim=(1, 2), keepdim=True))
+        self.weight_v = nn.Parameter(weight.clone())
+
+    @property
+    def weight(self) -> torch.Tensor:
+        norm = torch.linalg.vector_norm(self.weight_v, dim=(1, 2), keepdim=True)
+        return self.weight_v * (self.weight_g / norm)
+
+    def forward(self, x: torch.Tensor, padding: int = 0) -> torch.Tensor:
+        return convolve(self, x, padding=padding)
+
+
+def fused_weight(conv: nn.Module) -> torch.Tensor:
+    """The plain weight of a convolution, whatever its normalisation."""
+    return tp.cast(torch.Tensor, conv.weight)
+
+
+def convolve(conv: nn.Module, x: torch.Tensor, weight: torch.Tensor | None = None, padding: int = 0) -> torch.Tensor:
+    """Apply `conv` to x [B, C, T]; `weight` replaces its own where a caller keeps the fused one."""
+    module: tp.Any = conv
+    weight = fused_weight(conv) if weight is None else weight
+    if isinstance(conv, nn.ConvTranspose1d) or getattr(conv, "transposed", False) is True:
+        return F.conv_transpose1d(x, weight, module.bias, module.stride, padding, 0, module.groups, module.dilation)
+    return F.conv1d(x, weight, module.bias, module.stride, padding, module.dilation, module.groups)
+
+
+def apply_parametrization_norm(module: nn.Module, norm: str = "none") -> nn.Module:
+    """Wrap a convolution's weight as `norm` asks. Raises UserError for a norm that does not exist."""
+    if norm not in CONV_NORMALIZATIONS:
+        raise UserError(f"unknown convolution norm '{norm}'; choose one of {', '.join(CONV_NORMALIZATIONS)}")
+    if norm == "weight_norm":
+        return WeightNormConv(tp.cast(nn.Conv1d, module))
+    return module
+
+
+def get_norm_module(module: nn.Module, causal: bool = False, norm: str = "none", **norm_kwargs: tp.Any) -> nn.Module:
+    """What follows the convolution: a group norm over channels and time for time_group_norm, else nothing."""
+    if norm == "time_group_norm":
+        if causal:
+            raise UserError("time_group_norm averages over all time and cannot be causal; use norm=weight_norm")
+        return nn.GroupNorm(1, tp.cast(int, module.out_channels), **norm_kwargs)
+    return nn.Identity()
+
+
+def get_extra_padding_for_conv1d(x: torch.Tensor, kernel_size: int, stride: int, padding_total: int = 0) -> int:
+    """Samples to add on the right of x [..., T] so that the last window of `kernel_size` (dilation included) is
+    full."""
+    return extra_padding(x.shape[-1], kernel_size, stride, padding_total)
+
+
+def extra_padding(length: int, kernel_size: int, stride: int, padding_total: int = 0) -> int:
+    """`get_extra_padding_for_conv1d` from the length alone."""
+    windows = max(0, math.ceil((length - kernel_size + padding_total) / stride)) + 1
+    return (windows - 1) * stride + kernel_size - padding_total - length
+
+
+def pad_for_conv1d(x: torch.Tensor, kernel_size: int, stride: int, padding_total: int = 0) -> torch.Tensor:
+    """Pad x [..., T] with zeros on the right so that the last window is full."""
+    return F.pad(x, (0, get_extra_padding_for_conv1d(x, kernel_size, stride, padding_total)))
+
+
+def pad1d(x: torch.Tensor, paddings: tuple[int, int], mode: str = "constant", value: float = 0.0) -> torch.Tensor:
+    """Pad x [B, C, T] by (left, right) samples. `reflect` works on inputs of any length: one too short to be mirrored
+    is first followed by zeros, and as many samples are cut from the end of the result."""
+    left, right = paddings
+    if mode != "reflect":
+        return F.pad(x, (left, right), mode, value)
+    missing = max(0, max(left, right) - x.shape[-1] + 1)
+    padded = F.pad(F.pad(x, (0, missing)), (left, right), mode)
+    return padded[..., : padded.shape[-1] - missing]
+
+
+def unpad1d(x: torch.Tensor, paddings: tuple[int, int]) -> torch.Tensor:
+    """Cut (left, right) samples from the ends of x [..., T]."""
+    left, right = paddings
+    return x[..., left : x.shape[-1] - right]
+
+
+def _scale_init(conv: nn.Conv1d | nn.ConvTranspose1d, taps: float) -> None:
+    """Weights that keep the variance of their input, whatever kernel and stride: `taps` inputs meet in one output
+    sample.
+
+    torch's default shrinks the signal by about sqrt(3) per layer, and by more in transposed ones.
+    """
+    nn.init.normal_(conv.weight, std=taps**-0.5)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+
+
+class NormConv1d(nn.Module):
+    """Conv1d with the normalisation `norm`; arguments of Conv1d."""
+
+    def __init__(
+        self,
+        *args: tp.Any,
+        causal: bool = False,
+        norm: str = "none",
+        norm_kwargs: dict[str, tp.Any] | None = None,
+        **kwargs: tp.Any,
+    ):
+        super().__init__()
+        conv = nn.Conv1d(*args, **kwargs)
+        _scale_init(conv, conv.weight[0].numel())
+        self.conv = apply_parametrization_norm(conv, norm)
+        self.norm = get_norm_module(self.conv, causal, norm, **(norm_kwargs or {}))
+
+    def forward(self, x: torch.Tensor, padding: int = 0) -> torch.Tensor:
+        return self.norm(convolve(self.conv, x, padding=padding))
+
+
+class NormConvTranspose1d(nn.Module):
+    """ConvTranspose1d with the normalisation `norm`; arguments of ConvTranspose1d."""
+
+    def __init__(
+        self,
+        *args: tp.Any,
+        causal: bool = False,
+        norm: str = "none",
+        norm_kwargs: dict[str, tp.Any] | None = None,
+        **kwargs: tp.Any,
+    ):
+        super().__init__()
+        conv = nn.ConvTranspose1d(*args, **kwargs)
+        _scale_init(conv, conv.in_channels * max(1.0, conv.kernel_size[0] / conv.stride[0]) / conv.groups)
+        self.convtr = apply_parametrization_norm(conv, norm)
+        self.norm = get_norm_module(self.convtr, causal, norm, **(norm_kwargs or {}))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(convolve(self.convtr, x))
+
+
+class StreamableConv1d(nn.Module):
+    """Self-padding convolution: x [B, C, T] → [B, C', ceil(T / stride)].
+
+    Args:
+        causal: all padding on the left, so that no output depends on later input (with pad_mode constant).
+        pad_mode: 'constant' (zeros) or 'reflect'.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        causal: bool = False,
+        norm: str = "none",
+        norm_kwargs: dict[str, tp.Any] | None = None,
+        pad_mode: str = "reflect",
+    ):
+        super().__init__()
+        if pad_mode not in ("constant", "reflect"):
+            raise UserError(f"unknown pad_mode '{pad_mode}'; choose constant or reflect")
+        self.window = (kernel_size - 1) * dilation + 1
+        if self.window < stride:
+            raise UserError(f"a kernel of {kernel_size} skips samples at stride {stride}; use a longer kernel")
+        self.conv = NormConv1d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            causal=causal,
+            norm=norm,
+            norm_kwargs=norm_kwargs,
+        )
+        self.stride = stride
+        self.causal = causal
+        self.pad_mode = pad_mode
+
+    def paddings(self, length: int) -> tuple[int, int]:
+        """(left, right) padding in samples for an input of `length` samples."""
+        total = self.window - self.stride
+        right = 0 if self.causal else total // 2
+        return total - right, right + extra_padding(length, self.window, self.stride, total)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.paddings(x.shape[-1])
+        if left == right and self.pad_mode == "constant":
+            return self.conv(x, padding=left)  # the kernel pads as it goes: no copy of the signal
+        return self.conv(pad1d(x, (left, right), self.pad_mode))
+
+
+class StreamableConvTranspose1d(nn.Module):
+    """Self-trimming transposed convolution: x [B, C, F] → [B, C', F * stride].
+
+    Args:
+        trim_right_ratio: for causal only; share of the surplus trimmed on the right: 1 keeps it causal, 0.5 is
+            symmetric.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        causal: bool = False,
+        norm: str = "none",
+        trim_right_ratio: float = 1.0,
+        norm_kwargs: dict[str, tp.Any] | None = None,
+    ):
+        super().__init__()
+        if not causal and trim_right_ratio != 1.0:
+            raise UserError("trim_right_ratio must be 1 unless causal; set seanet.decoder.trim_right_ratio=1.0")
+        if not 0.0 <= trim_right_ratio <= 1.0:
+            raise UserError(f"trim_right_ratio is {trim_right_ratio}; it must lie in 0..1")
+        if kernel_size < stride:
+            raise UserError(f"a kernel of {kernel_size} leaves gaps at stride {stride}; use a longer kernel")
+        self.convtr = NormConvTranspose1d(
+            in_channels, out_channels, kernel_size, stride, causal=causal, norm=norm, norm_kwargs=norm_kwargs
+        )
+        self.kernel_size = kernel_size
+        self.stride = stride
+        total = kernel_size - stride
+        right = math.ceil(total * trim_right_ratio) if causal else total // 2
+        self.trim = (total - right, right)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return unpad1d(self.convtr(x), self.trim)

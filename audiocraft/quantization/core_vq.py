@@ -1,0 +1,307 @@
+"""Vector quantisation with codebooks learned by moving averages.
+
+Sources: van den Oord et al. 2017 (VQ-VAE, commitment and moving averages), Razavi et al. 2019, Dhariwal et al. 2020
+(k-means start, revival of dead codes), Zeghidour et al. 2021 (residual quantisation). Vectors are rows: [N, D].
+"""
+
+import typing as tp
+
+import torch
+import torch.distributed
+import torch.nn.functional as F
+from torch import nn
+
+AUTO_DEAD_SHARE = 0.1
+"""With `threshold_ema_dead_code: auto` a code is dead below this share of the average use, frames ÷ bins."""
+
+
+def _world() -> int:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return 1
+
+
+def _broadcast(*tensors: torch.Tensor) -> None:
+    """Make all processes hold what the first one holds."""
+    if _world() > 1:
+        for tensor in tensors:
+            torch.distributed.broadcast(tensor, src=0)
+
+
+def _sum_over_processes(*tensors: torch.Tensor) -> None:
+    if _world() > 1:
+        for tensor in tensors:
+            torch.distributed.all_reduce(tensor)
+
+
+def shared_randint(low: int, high: int, device: torch.device) -> int:
+    """A random integer in low..high, the same in all processes."""
+    drawn = torch.randint(low, high + 1, (1,)).to(device)
+    _broadcast(drawn)
+    return int(drawn)
+
+
+def ema_inplace(moving_avg: torch.Tensor, new: torch.Tensor, decay: float) -> None:
+    """moving_avg ← decay * moving_avg + (1 - decay) * new."""
+    moving_avg.mul_(decay).add_(new, alpha=1 - decay)
+
+
+def laplace_smoothing(x: torch.Tensor, n_categories: int, epsilon: float = 1e-5) -> torch.Tensor:
+    """Counts x [N] as shares that sum to 1, none of them zero."""
+    return (x + epsilon) / (x.sum() + n_categories * epsilon)
+
+
+def uniform_init(*shape: int) -> torch.Tensor:
+    """Random codebook [bins, D] of about unit scale."""
+    return nn.init.kaiming_uniform_(torch.empty(*shape))
+
+
+def sample_vectors(samples: torch.Tensor, num: int) -> torch.Tensor:
+    """Draw `num` of the rows of samples [N, D], each at most once as long as there are enough."""
+    if len(samples) >= num:
+        chosen = torch.randperm(len(samples), device=samples.device)[:num]
+    else:
+        chosen = torch.randint(len(samples), (num,), device=samples.device)
+    return samples[chosen]
+
+
+def nearest(vectors: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
+    """Index [N] of the row of codebook [bins, D] nearest to each of vectors [N, D], by -(|x|² - 2 x·e + |e|²)."""
+    similarity = -(
+        vectors.pow(2).sum(1, keepdim=True) - 2 * vectors @ codebook.t() + codebook.t().pow(2).sum(0, keepdim=True)
+    )
+    return similarity.argmax(dim=-1)
+
+
+def kmeans(samples: torch.Tensor, num_clusters: int, num_iters: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lloyd's k-means on samples [N, D] → (means [num_clusters, D], counts [num_clusters]).
+
+    An empty cluster keeps its place and a count of 0.
+    """
+    means = sample_vectors(samples, num_clusters)
+    counts = means.new_zeros(num_clusters)
+    for _ in range(num_iters):
+        counts, sums = _counts_and_sums(samples, nearest(samples, means), num_clusters)
+        means = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], means)
+    return means, counts
+
+
+def _counts_and_sums(samples: torch.Tensor, codes: torch.Tensor, bins: int) -> tuple[torch.Tensor, torch.Tensor]:
+    counts = torch.bincount(codes, minlength=bins).to(samples.dtype)
+    sums = samples.new_zeros(bins, samples.shape[1]).index_add_(0, codes, samples)
+    return counts, sums
+
+
+class EuclideanCodebook(nn.Module):
+    """Codebook [codebook_size, dim] that follows the vectors it is given while training.
+
+    Args:
+        kmeans_init: start from k-means over the first training batch.
+        decay: of the moving averages, per training step.
+        threshold_ema_dead_code: a code with a moving average of fewer vectors per step is replaced by a vector of the
+            batch; 'auto': 0.1 × frames ÷ bins; 0: never.
+    """
+
+    inited: torch.Tensor
+    cluster_size: torch.Tensor
+    embed: torch.Tensor
+    embed_avg: torch.Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int,
+        kmeans_init: bool = False,
+        kmeans_iters: int = 10,
+        decay: float = 0.8,
+        epsilon: float = 1e-5,
+        threshold_ema_dead_code: float | str = 2,
+    ):
+        super().__init__()
+        self.decay = decay
+        self.epsilon = epsilon
+        self.codebook_size = codebook_size
+        self.kmeans_iters = kmeans_iters
+        self.threshold_ema_dead_code = threshold_ema_dead_code
+        embed = uniform_init(codebook_size, dim)
+        self.register_buffer("inited", torch.tensor([float(not kmeans_init)]))
+        # A random start counts one vector per code, so that sums ÷ counts is the code itself.
+        self.register_buffer("cluster_size", torch.zeros(codebook_size) if kmeans_init else torch.ones(codebook_size))
+        self.register_buffer("embed", embed)
+        self.register_buffer("embed_avg", embed.clone())
+
+    @torch.no_grad()
+    def init_embed_(self, data: torch.Tensor) -> bool:
+        """Start from k-means over data [N, D] unless started already; True if this call did it."""
+        if self.inited.item():
+            return False
+        means, counts = kmeans(data, self.codebook_size, self.kmeans_iters)
+        self.embed.copy_(means)
+        # Use per step as all processes together will see it.
+        self.cluster_size.copy_(counts * _world())
+        self.embed_avg.copy_(means * self.cluster_size[:, None])
+        self.inited.fill_(1)
+        _broadcast(*self.buffers())
+        return True
+
+    def dead_threshold(self, frames: int) -> float:
+        """Moving average of vectors per step below which a code is dead, for batches of `frames` vectors."""
+        if self.threshold_ema_dead_code == "auto":
+            return AUTO_DEAD_SHARE * frames / self.codebook_size
+        return float(self.threshold_ema_dead_code)
+
+    @torch.no_grad()
+    def expire_codes_(self, batch_samples: torch.Tensor) -> torch.Tensor:
+        """Replace dead codes by vectors of batch_samples [N, D], at most N at a time, and give them the average use
+        (or twice the threshold, if that is more), so that they have time to prove themselves. Returns how many were
+        dead."""
+        frames = len(batch_samples) * _world()
+        threshold = self.dead_threshold(frames)
+        dead = self.cluster_size < threshold
+        n_dead = dead.sum()
+        count = min(int(n_dead), len(batch_samples))
+        if count:
+            dead_codes = dead.nonzero()[:, 0]
+            chosen = dead_codes[torch.randperm(len(dead_codes), device=dead.device)[:count]]
+            use = max(frames / self.codebook_size, 2 * threshold)
+            self.embed[chosen] = sample_vectors(batch_samples, count)
+            self.cluster_size[chosen] = use
+            self.embed_avg[chosen] = self.embed[chosen] * use
+        # All processes see the same counts, hence all or none come here with dead codes.
+        if int(n_dead):
+            _broadcast(self.embed, self.cluster_size, self.embed_avg)
+        return n_dead
+
+    @torch.no_grad()
+    def update_(self, x: torch.Tensor, codes: torch.Tensor) -> None:
+        """One step of the moving averages for vectors x [N, D] coded as codes [N]."""
+        counts, sums = _counts_and_sums(x, codes, self.codebook_size)
+        _sum_over_processes(counts, sums)
+        ema_inplace(self.cluster_size, counts, self.decay)
+        ema_inplace(self.embed_avg, sums, self.decay)
+        size = laplace_smoothing(self.cluster_size, self.codebook_size, self.epsilon) * self.cluster_size.sum()
+        self.embed.copy_(self.embed_avg / size[:, None])
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """Vectors [..., D] → codes [...]."""
+        return nearest(x.reshape(-1, x.shape[-1]), self.embed.to(x.dtype)).view(x.shape[:-1])
+
+    def decode(self, embed_ind: torch.Tensor) -> torch.Tensor:
+        """Codes [...] → vectors [..., D]."""
+        return F.embedding(embed_ind, self.embed)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        """x [..., D] → (quantised [..., D], codes [...], metrics); in training mode the codebook learns from x."""
+        vectors = x.detach().reshape(-1, x.shape[-1])
+        started_now = self.training and self.init_embed_(vectors)
+        codes = nearest(vectors, self.embed.to(vectors.dtype))
+        quantized = self.decode(codes).view_as(x)
+        metrics: dict[str, torch.Tensor] = {}
+        if self.training:
+            self.update_(vectors, codes)
+            # The batch that k-means has just used would only give copies of codes that exist.
+            metrics["dead"] = codes.new_zeros(()) if started_now else self.expire_codes_(vectors)
+            used = torch.bincount(codes, minlength=self.codebook_size) > 0
+            metrics["used"] = used.sum()
+        return quantized, codes.view(x.shape[:-1]), metrics
+
+
+class VectorQuantization(nn.Module):
+    """One codebook on latents [B, D, F]."""
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int,
+        decay: float = 0.8,
+        epsilon: float = 1e-5,
+        kmeans_init: bool = False,
+        kmeans_iters: int = 10,
+        threshold_ema_dead_code: float | str = 2,
+        commitment_weight: float = 1.0,
+    ):
+        super().__init__()
+        self.commitment_weight = commitment_weight
+        self._codebook = EuclideanCodebook(
+            dim=dim,
+            codebook_size=codebook_size,
+            kmeans_init=kmeans_init,
+            kmeans_iters=kmeans_iters,
+            decay=decay,
+            epsilon=epsilon,
+            threshold_ema_dead_code=threshold_ema_dead_code,
+        )
+
+    @property
+    def codebook(self) -> torch.Tensor:
+        return self._codebook.embed
+
+    @property
+    def inited(self) -> torch.Tensor:
+        return self._codebook.inited
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, D, F] → codes [B, F]."""
+        return self._codebook.encode(x.transpose(1, 2))
+
+    def decode(self, embed_ind: torch.Tensor) -> torch.Tensor:
+        """Codes [B, F] → [B, D, F]."""
+        return self._codebook.decode(embed_ind).transpose(1, 2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        """x [B, D, F] → (quantised [B, D, F] without gradient, codes [B, F], commitment loss, metrics)."""
+        quantized, codes, metrics = self._codebook(x.transpose(1, 2))
+        quantized = quantized.transpose(1, 2)
+        loss = torch.zeros((), device=x.device)
+        if self.training:
+            loss = self.commitment_weight * F.mse_loss(x, quantized)
+        return quantized, codes, loss, metrics
+
+
+class ResidualVectorQuantization(nn.Module):
+    """Codebooks in a row, each on what the ones before it left over. Arguments of VectorQuantization."""
+
+    def __init__(self, *, num_quantizers: int, **kwargs: tp.Any):
+        super().__init__()
+        self.layers = nn.ModuleList([VectorQuantization(**kwargs) for _ in range(num_quantizers)])
+
+    def _used(self, n_q: int | None) -> list[VectorQuantization]:
+        return tp.cast(list[VectorQuantization], list(self.layers)[: len(self.layers) if n_q is None else n_q])
+
+    def forward(
+        self, x: torch.Tensor, n_q: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, float]]:
+        """x [B, D, F] → (quantised [B, D, F], codes [K, B, F], losses [K], metrics averaged over codebooks).
+
+        In training the gradient passes straight through to x.
+        """
+        residual = x
+        total = torch.zeros_like(x)
+        codes, losses, metrics = [], [], []
+        for layer in self._used(n_q):
+            quantized, layer_codes, loss, layer_metrics = layer(residual)
+            residual = residual - quantized
+            total = total + quantized
+            codes.append(layer_codes)
+            losses.append(loss)
+            metrics.append(layer_metrics)
+        if self.training:
+            total = x + (total - x).detach()
+        means = {key: float(sum(m[key] for m in metrics)) / len(metrics) for key in metrics[0]}
+        return total, torch.stack(codes), torch.stack(losses), means
+
+    def encode(self, x: torch.Tensor, n_q: int | None = None) -> torch.Tensor:
+        """x [B, D, F] → codes [K, B, F]."""
+        residual = x
+        codes = []
+        for layer in self._used(n_q):
+            codes.append(layer.encode(residual))
+            residual = residual - layer.decode(codes[-1])
+        return torch.stack(codes)
+
+    def decode(self, q_indices: torch.Tensor) -> torch.Tensor:
+        """Codes [K, B, F] → [B, D, F]."""
+        total = torch.zeros((), device=q_indices.device)
+        for layer, codes in zip(self._used(len(q_indices)), q_indices):
+            total = total + layer.decode(codes)
+        return total

@@ -1,0 +1,108 @@
+"""The quantiser that a codec holds."""
+
+import math
+import typing as tp
+
+import torch
+
+from ..errors import UserError
+from .base import BaseQuantizer, QuantizedResult
+from .core_vq import ResidualVectorQuantization, shared_randint
+
+
+class ResidualVectorQuantizer(BaseQuantizer):
+    """Residual vector quantiser, always computed in float32.
+
+    Args:
+        dimension: D of the latents.
+        n_q: number of codebooks. bins: codes per codebook.
+        q_dropout: train with a random number of codebooks, so that fewer work too.
+        decay, kmeans_init, kmeans_iters, threshold_ema_dead_code: see EuclideanCodebook.
+    """
+
+    def __init__(
+        self,
+        dimension: int = 256,
+        n_q: int = 8,
+        q_dropout: bool = False,
+        bins: int = 1024,
+        decay: float = 0.99,
+        kmeans_init: bool = True,
+        kmeans_iters: int = 10,
+        threshold_ema_dead_code: float | str = 2,
+    ):
+        super().__init__()
+        if n_q < 1 or bins < 2:
+            raise UserError(f"rvq.n_q={n_q} and rvq.bins={bins} make no codec; take at least 1 codebook of 2 codes")
+        if isinstance(threshold_ema_dead_code, str) and threshold_ema_dead_code != "auto":
+            raise UserError(
+                f"rvq.threshold_ema_dead_code='{threshold_ema_dead_code}' is no threshold; give a number or auto"
+            )
+        self.max_n_q = n_q
+        self.n_q = n_q
+        self.q_dropout = q_dropout
+        self.dimension = dimension
+        self.bins = bins
+        self.vq = ResidualVectorQuantization(
+            num_quantizers=n_q,
+            dim=dimension,
+            codebook_size=bins,
+            decay=decay,
+            kmeans_init=kmeans_init,
+            kmeans_iters=kmeans_iters,
+            threshold_ema_dead_code=threshold_ema_dead_code,
+        )
+
+    def forward(self, x: torch.Tensor, frame_rate: int) -> QuantizedResult:
+        """x [B, D, F] → QuantizedResult; bandwidth in kb/s, penalty the mean commitment loss (0 in eval mode),
+        metrics `used` (distinct codes in the batch) and `dead` (codes found dead), averaged over codebooks, in
+        training."""
+        n_q = self.n_q
+        if self.training and self.q_dropout:
+            n_q = shared_randint(1, self.n_q, x.device)
+        with torch.autocast(x.device.type, enabled=False):
+            quantized, codes, losses, metrics = self.vq(x.float(), n_q=n_q)
+        codes = codes.transpose(0, 1)
+        return QuantizedResult(
+            quantized.to(x.dtype),
+            codes,
+            self.bandwidth(codes, frame_rate),
+            penalty=losses.mean(),
+            metrics=tp.cast(dict[str, tp.Any], metrics),
+        )
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return self.vq.encode(x.float(), n_q=self.n_q).transpose(0, 1)
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        return self.vq.decode(codes.transpose(0, 1))
+
+    def bandwidth(self, codes: torch.Tensor, frame_rate: int) -> torch.Tensor:
+        return torch.tensor(codes.shape[1] * math.log2(self.bins) * frame_rate / 1000, device=codes.device)
+
+    def check_codes(self, codes: torch.Tensor) -> None:
+        if codes.dim() != 3 or not 1 <= codes.shape[1] <= self.max_n_q or codes.shape[2] == 0:
+            raise UserError(
+                f"the codec takes codes of shape [batch, up to {self.max_n_q} codebooks, frames], "
+                f"not {list(codes.shape)}; give those that its encode made"
+            )
+        low, high = int(codes.min()), int(codes.max())
+        if low < 0 or high >= self.bins:
+            raise UserError(
+                f"codes run from {low} to {high}, but this codec has 0 to {self.bins - 1}; "
+                "use the codec that they were made with"
+            )
+
+    @property
+    def total_codebooks(self) -> int:
+        return self.max_n_q
+
+    @property
+    def num_codebooks(self) -> int:
+        return self.n_q
+
+    def set_num_codebooks(self, n: int) -> None:
+        if not 1 <= n <= self.max_n_q:
+            raise UserError(f"{n} codebooks asked for, but this codec has {self.max_n_q}; choose 1 to {self.max_n_q}")
+        self.n_q = n

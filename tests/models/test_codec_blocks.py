@@ -1,0 +1,147 @@
+"""Long audio: blocks give what the whole gives, on their own and without holding more than a block."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from audiocraft.errors import UserError
+from audiocraft.models import codec_blocks
+from audiocraft.models.codec_blocks import BlockDecoder, BlockEncoder, block_samples, decode_blocks, encode_blocks
+from audiocraft.models.encodec import EncodecModel
+from audiocraft.models.encodec_hf import load_hf_encodec
+from audiocraft.modules.seanet import SEANetDecoder, SEANetEncoder
+from audiocraft.quantization import ResidualVectorQuantizer
+
+RATE = 120
+
+
+def tiny(norm: str = "weight_norm", channels: int = 1, renormalize: bool = False) -> EncodecModel:
+    """A codec at 120 Hz, so that blocks of one second and long files are small."""
+    torch.manual_seed(0)
+    shared = {"channels": channels, "dimension": 6, "n_filters": 2, "n_residual_layers": 1, "ratios": [3, 2], "lstm": 1}
+    quantizer = ResidualVectorQuantizer(6, 3, bins=8, kmeans_init=False)
+    encoder, decoder = SEANetEncoder(**shared, norm=norm), SEANetDecoder(**shared, norm=norm)
+    return EncodecModel(encoder, decoder, quantizer, 20, RATE, channels, renormalize=renormalize).eval()
+
+
+@pytest.fixture()
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec_blocks, "_ELEMENTS_PER_BLOCK", {"cpu": 1})
+
+
+@pytest.mark.parametrize("seconds", [0.05, 1, 7.9, 8.1, 31, 47.3])
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_long_input_is_coded_in_blocks_and_gives_the_same(
+    seconds: float, renormalize: bool, small_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny(channels=2, renormalize=renormalize)
+    x = 3 * torch.randn(1, 2, round(seconds * RATE))
+    whole = model(x)  # with autograd on: always in one go
+    codes, scale = model.encode(x)
+    decoded = model.decode(codes, scale)
+    lengths: list[int] = []
+    monkeypatch.setattr(
+        model.quantizer, "encode", lambda z, encode=model.quantizer.encode: (lengths.append(z.shape[-1]), encode(z))[1]
+    )
+    with torch.no_grad():
+        result = model(x)
+        block_codes, block_scale = model.encode(x)
+        block_decoded = model.decode(codes, scale)
+    assert torch.equal(block_codes, codes) and torch.equal(result.codes, codes)
+    torch.testing.assert_close(block_scale, scale)
+    torch.testing.assert_close(block_decoded, decoded, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result.x, whole.x, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result.bandwidth, whole.bandwidth)
+    assert float(result.penalty) == 0
+    # One second is 20 frames; what padding holds back comes with a later block.
+    assert (max(lengths) <= 20 + 8) == (seconds > 8 or seconds < 1.5)
+
+
+def test_training_and_autograd_see_the_whole(small_blocks: None) -> None:
+    model = tiny()
+    x = torch.randn(1, 1, 40 * RATE, requires_grad=True)
+    model(x).x.sum().backward()
+    model.train()
+    with torch.no_grad():
+        assert "used" in model(x).metrics
+
+
+def test_norm_over_time_is_never_cut(small_blocks: None) -> None:
+    model = tiny(norm="time_group_norm")
+    x = torch.randn(1, 1, 40 * RATE)
+    whole = model.encode(x)[0]
+    with torch.no_grad():
+        assert torch.equal(model.encode(x)[0], whole)
+    with pytest.raises(UserError, match="weight_norm"):
+        BlockEncoder(model)
+
+
+@pytest.mark.parametrize("name", ["codec_ac", "codec_ac_causal", "codec_hf"])
+@torch.no_grad()
+def test_streams_give_the_golden_codes_and_wave(golden: Path, name: str) -> None:
+    io = load_file(golden / name / "io.safetensors")
+    if name == "codec_hf":
+        model = load_hf_encodec(golden / name)
+    else:
+        from omegaconf import OmegaConf
+
+        from audiocraft.models import builders
+
+        package = torch.load(golden / name / "compression_state_dict.bin", weights_only=True)
+        built = builders.get_compression_model(OmegaConf.create(package["xp.cfg"])).eval()
+        built.load_state_dict(package["best_state"])
+        assert isinstance(built, EncodecModel)
+        model = built
+    for size in (1000, 9999):
+        assert torch.equal(torch.cat(list(encode_blocks(model, io["wav"].split(size, -1))), -1), io["codes"])
+    for size in (1, 7):
+        wav = torch.cat(list(decode_blocks(model, io["codes"].split(size, -1))), -1)
+        torch.testing.assert_close(wav, io["decoded"], atol=3e-6, rtol=0)
+
+
+def test_streams_hold_one_block(small_blocks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny()
+    assert block_samples(model) == RATE
+    seen: list[int] = []
+    push = BlockEncoder.push
+
+    def watched(self: BlockEncoder, state: object, wav: torch.Tensor, last: bool = False) -> torch.Tensor:
+        seen.append(wav.shape[-1])
+        return push(self, state, wav, last)
+
+    monkeypatch.setattr(BlockEncoder, "push", watched)
+    x = torch.randn(1, 1, 10 * RATE + 7)
+    parts = [x[..., :0], x[..., : 8 * RATE], x[..., 8 * RATE :]]  # blocks larger than the codec's own, and an empty one
+    codes = torch.cat(list(encode_blocks(model, parts)), -1)
+    assert codes.shape == (1, 3, 202) and max(seen) == RATE and sum(seen) == x.shape[-1]
+    assert torch.equal(codes, model.encode(x)[0])
+
+
+def test_pushing_by_hand_and_two_streams_at_once() -> None:
+    model = tiny()
+    encoder, decoder = BlockEncoder(model), BlockDecoder(model)
+    wavs = [torch.randn(1, 1, 90), torch.randn(2, 1, 61)]
+    states = [encoder.start(), encoder.start()]
+    halves = [encoder.push(state, wav[..., :31]) for state, wav in zip(states, wavs)]
+    for wav, state, half in zip(wavs, states, halves):
+        codes = torch.cat([half, encoder.push(state, wav[..., 31:], last=True)], -1)
+        assert torch.equal(codes, model.encode(wav)[0])
+        stream = decoder.start()
+        parts = [decoder.push(stream, codes[..., :5]), decoder.push(stream, codes[..., 5:], last=True)]
+        torch.testing.assert_close(torch.cat(parts, -1), model.decode(codes), atol=1e-5, rtol=0)
+
+
+def test_streams_name_their_mistakes() -> None:
+    model = tiny()
+    with pytest.raises(UserError, match="empty"):
+        list(encode_blocks(model, []))
+    with pytest.raises(UserError, match="empty"):
+        list(decode_blocks(model, iter([torch.zeros(1, 3, 0, dtype=torch.long)])))
+    with pytest.raises(UserError, match="samples"):
+        list(encode_blocks(model, [torch.zeros(1, 2, 10)]))
+    with pytest.raises(UserError, match="0 to 7"):
+        list(decode_blocks(model, [torch.full((1, 3, 4), 9)]))
+    with pytest.raises(UserError, match="renormalize"):
+        list(encode_blocks(tiny(renormalize=True), [torch.zeros(1, 1, 10)]))

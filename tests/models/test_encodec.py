@@ -1,0 +1,199 @@
+"""The codec against the peer's numbers, and what it promises."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+
+from audiocraft.errors import UserError
+from audiocraft.models import builders
+from audiocraft.models.encodec import EncodecModel
+from audiocraft.modules.seanet import SEANetDecoder, SEANetEncoder
+from audiocraft.quantization import DummyQuantizer, ResidualVectorQuantizer
+
+
+def load_golden(folder: Path) -> EncodecModel:
+    package = torch.load(folder / "compression_state_dict.bin", weights_only=True)
+    model = builders.get_compression_model(OmegaConf.create(package["xp.cfg"]))
+    assert list(model.state_dict()) == list(package["best_state"])
+    model.load_state_dict(package["best_state"])
+    assert isinstance(model, EncodecModel)
+    return model.eval()
+
+
+def tiny(**kwargs) -> EncodecModel:
+    torch.manual_seed(0)
+    shared = {"channels": 1, "dimension": 6, "n_filters": 2, "n_residual_layers": 1, "ratios": [3, 2]}
+    settings = {"frame_rate": 20, "sample_rate": 120, "channels": 1, **kwargs}
+    quantizer = ResidualVectorQuantizer(6, 3, bins=8, kmeans_init=False)
+    return EncodecModel(SEANetEncoder(**shared), SEANetDecoder(**shared), quantizer, **settings)
+
+
+@pytest.mark.parametrize(
+    "name, tolerance",
+    [
+        ("codec_ac", {"encoder": 1e-5, "latent": 9e-7, "decoded": 3e-6, "rand_decoded": 2e-6}),
+        ("codec_ac_causal", {"encoder": 5e-6, "latent": 6e-7, "decoded": 2e-6, "rand_decoded": 2e-6}),
+    ],
+)
+@torch.no_grad()
+def test_golden(golden: Path, name: str, tolerance: dict[str, float]) -> None:
+    io = load_file(golden / name / "io.safetensors")
+    model = load_golden(golden / name)
+    assert (model.sample_rate, model.frame_rate, model.hop_length, model.channels) == (32000, 50, 640, 1)
+    assert (model.cardinality, model.num_codebooks, model.total_codebooks) == (64, 4, 4)
+    codes, scale = model.encode(io["wav"])
+    assert scale is None and torch.equal(codes, io["codes"])
+    made = {
+        "encoder": model.encoder(io["wav"]),
+        "latent": model.decode_latent(io["codes"]),
+        "decoded": model.decode(io["codes"]),
+        "rand_decoded": model.decode(io["rand_codes"]),
+    }
+    for key, value in made.items():
+        torch.testing.assert_close(value, io[key], atol=tolerance[key], rtol=0)
+    result = model(io["wav"])
+    assert torch.equal(result.codes, io["codes"])
+    wanted = io["decoded"][..., : io["wav"].shape[-1]]
+    torch.testing.assert_close(result.x, wanted, atol=tolerance["decoded"], rtol=0)
+    assert abs(float(result.bandwidth) - float(io["forward_bandwidth"])) < 1e-6
+    model.set_num_codebooks(2)
+    assert torch.equal(model.encode(io["wav"])[0], io["codes"][:, :2])
+
+
+def test_full_codec_has_the_names_shapes_and_size_of_the_peer(golden: Path) -> None:
+    wanted = json.loads((golden / "state_keys.json").read_text())["codec_encodec_musicgen_32khz"]
+    with torch.device("meta"):
+        cfg = OmegaConf.load(golden / "configs" / "compression_encodec_musicgen_32khz.yaml")
+        model = builders.get_compression_model(cfg)
+    ours = {key: [list(v.shape), str(v.dtype).removeprefix("torch.")] for key, v in model.state_dict().items()}
+    assert list(ours) == list(wanted["keys"]) and ours == wanted["keys"]
+    assert sum(p.numel() for p in model.parameters()) == wanted["n_parameters"] == 56_884_674
+
+
+@pytest.mark.parametrize("length", [1, 5, 6, 7, 130])
+def test_lengths(length: int) -> None:
+    model = tiny().eval()
+    x = torch.randn(2, 1, length)
+    codes, _ = model.encode(x)
+    assert codes.shape == (2, 3, -(-length // 6))
+    assert model.decode(codes).shape == (2, 1, codes.shape[-1] * 6)
+    result = model(x)
+    assert result.x.shape == x.shape and torch.equal(result.codes, codes)
+
+
+def test_training_step_reaches_every_weight() -> None:
+    model = tiny().train()
+    x = torch.randn(4, 1, 60)
+    result = model(x)
+    assert result.x.shape == x.shape
+    ((result.x - x).abs().mean() + result.penalty).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+
+
+def test_training_lowers_the_loss() -> None:
+    model = tiny().train()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    t = torch.arange(60) / 120
+    x = torch.sin(2 * torch.pi * torch.tensor([5.0, 8, 13, 21])[:, None, None] * t)
+    losses = []
+    for _ in range(50):
+        result = model(x)
+        loss = (result.x - x).square().mean()
+        (loss + 0.1 * result.penalty).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * x.square().mean()
+
+
+def test_other_precisions() -> None:
+    model = tiny()
+    x = torch.randn(2, 1, 60)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = model.train()(x)
+        (result.x.float().square().mean() + result.penalty).backward()
+    assert result.penalty.dtype == torch.float32 and result.x.shape == x.shape
+    model.eval()
+    codes, _ = model.encode(x)
+    double, bfloat = copy.deepcopy(model).double(), copy.deepcopy(model).bfloat16()
+    assert torch.equal(double.encode(x.double())[0], codes)
+    assert double.decode(codes).dtype == torch.float64
+    assert (bfloat.encode(x.bfloat16())[0] == codes).float().mean() > 0.5
+    assert bfloat.decode(codes).dtype == bfloat(x.bfloat16()).x.dtype == torch.bfloat16
+
+
+def test_renormalized_codec_does_not_hear_loudness() -> None:
+    model = tiny(renormalize=True).eval()
+    x = torch.randn(2, 1, 250)
+    codes, scale = model.encode(x)
+    louder_codes, louder_scale = model.encode(8 * x)
+    assert torch.equal(codes, louder_codes) and scale is not None and louder_scale is not None
+    torch.testing.assert_close(scale, x.square().mean(-1).sqrt(), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(model.decode(codes, louder_scale), 8 * model.decode(codes, scale))
+    torch.testing.assert_close(model(8 * x).x, 8 * model(x).x)
+    inner, same_scale = model.preprocess(x)
+    assert same_scale is not None
+    torch.testing.assert_close(model.postprocess(inner, same_scale), x)
+
+
+@pytest.mark.parametrize("shape", [(100,), (1, 100), (2, 2, 100), (1, 1, 0), (1, 1, 10, 10)])
+def test_wrong_audio_is_named(shape: tuple[int, ...]) -> None:
+    for use in (tiny(), tiny().encode):
+        with pytest.raises(UserError, match=r"\[batch, 1, samples\]"):
+            use(torch.zeros(shape))
+
+
+def test_wrong_codes_are_named() -> None:
+    with pytest.raises(UserError, match="0 to 7"):
+        tiny().decode(torch.full((1, 3, 4), 8))
+    with pytest.raises(UserError, match="up to 3 codebooks"):
+        tiny().decode(torch.zeros(1, 4, 4, dtype=torch.long))
+
+
+def test_codec_without_quantizer() -> None:
+    whole = tiny()
+    model = EncodecModel(whole.encoder, whole.decoder, DummyQuantizer(), 20, 120, 1).eval()
+    x = torch.randn(1, 1, 61)
+    latents, _ = model.encode(x)
+    assert latents.shape == (1, 1, 6, 11)
+    torch.testing.assert_close(model.decode(latents)[..., :61], model(x).x)
+
+
+def test_config_mistakes_are_one_line(golden: Path) -> None:
+    cfg = OmegaConf.load(golden / "configs" / "compression_encodec_musicgen_32khz.yaml")
+    for change in (
+        {"seanet": {"n_fliters": 3}},
+        {"rvq": {"binz": 3}},
+        {"rvq": {"orthogonal_reg_weight": 1.0}},
+        {"encodec": {"quantizer": "pq"}},
+        {"encodec": {"autoencoder": "unet"}},
+        {"compression_model": "dac"},
+        {"seanet": None},
+    ):
+        with torch.device("meta"), pytest.raises(UserError):
+            builders.get_compression_model(OmegaConf.merge(cfg, change))
+
+
+def test_encoder_and_decoder_can_differ(golden: Path) -> None:
+    cfg = OmegaConf.load(golden / "configs" / "compression_encodec_musicgen_32khz.yaml")
+    change = {
+        "seanet": {"n_filters": 2, "lstm": 0, "encoder": {"n_filters": 4}, "decoder": {"final_activation": "Tanh"}}
+    }
+    model = builders.get_compression_model(OmegaConf.merge(cfg, change, {"rvq": {"bins": 8}}))
+    assert model.encoder.n_filters == 4 and model.decoder.n_filters == 2
+    assert model.decode(torch.zeros(1, 4, 2, dtype=torch.long)).abs().max() <= 1
+
+
+@pytest.mark.parametrize("sample_rate", [16000, 32000])
+def test_debug_codec(sample_rate: int) -> None:
+    model = builders.get_debug_compression_model(sample_rate=sample_rate)
+    codes, _ = model.encode(torch.randn(1, 1, sample_rate))
+    assert codes.shape == (1, 4, model.frame_rate) and model.cardinality == 400 and not model.training
+    with pytest.raises(UserError):
+        builders.get_debug_compression_model(sample_rate=44100)
