@@ -1,0 +1,113 @@
+"""Entry point of training.
+
+    dora run solver=musicgen/micro_32khz dset=audio/jungle              in a clone
+    dora -P audiocraft run solver=musicgen/micro_32khz dset=audio/mine  elsewhere; finds ./config/dset/audio/mine.yaml
+
+`run` does the same inside a program.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dora.xp import XP, get_xp
+from omegaconf import DictConfig
+
+from .environment import resource_dir
+from .errors import UserError
+from .utils.dora_main import micro_main
+from .utils.files import is_disk_full
+from .utils.logs import setup_logging
+
+if TYPE_CHECKING:
+    from .solvers.base import StandardSolver
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A training run when `run` returns.
+
+    Attributes:
+        folder: of the run: checkpoints, samples, history.json, solver.log.
+        sig: its signature; `//sig/SIG` names it.
+        epochs: epochs done.
+        finished: whether those are all.
+        stopped_by: the signal that stopped it, if one did.
+    """
+
+    folder: Path
+    sig: str
+    epochs: int
+    finished: bool
+    stopped_by: int | None = None
+
+
+def train(cfg: DictConfig) -> "StandardSolver":
+    """Build the solver of `cfg` and run it; the experiment must have been entered.
+
+    Raises:
+        UserError: a setting, the audio or a checkpoint is not usable.
+    """
+    import flashy
+    import torch
+
+    from .solvers import builders
+
+    xp = get_xp()
+    flashy.distrib.init("nccl" if torch.cuda.is_available() and cfg.device != "cpu" else "gloo")
+    rank = flashy.distrib.rank()
+    setup_logging(cfg.logging.level, xp.folder / f"solver.log.{rank}", terminal=rank == 0)
+    logger.info("Run %s in %s", xp.sig, xp.folder)
+    try:
+        solver = builders.get_solver(cfg)
+        solver.run()
+    except OSError as error:
+        if is_disk_full(error):
+            raise UserError(
+                f"the disk that holds {xp.folder} is full; free some space, the same command resumes"
+            ) from error
+        raise
+    return solver
+
+
+def run(overrides: Sequence[str]) -> RunResult:
+    """Train in this process as `dora run OVERRIDES` would, in the same run folder.
+
+    Raises:
+        UserError: as for `train`, or an override is wrong.
+    """
+    xp: XP = main.make_xp(list(overrides))
+    main.init_xp(xp)
+    with xp.enter():
+        solver = train(xp.cfg)
+    done = len(solver.history)
+    return RunResult(xp.folder, xp.sig, done, done >= xp.cfg.optim.epochs, solver.stopped_by)
+
+
+@micro_main("config", resource_dir("config"))
+def main(cfg: DictConfig) -> Any:
+    """Main of `dora run`: errors end in one line, signals in the exit status shells expect (128 + number)."""
+    try:
+        solver = train(cfg)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("Stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    if solver.stopped_by is not None:
+        sys.exit(128 + solver.stopped_by)
+    return solver.history
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("RANK", "0")
+    os.environ.setdefault("WORLD_SIZE", "1")
+    main()

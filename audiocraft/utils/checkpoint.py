@@ -1,0 +1,108 @@
+"""Checkpoint files: their names, reading, writing, and which to keep."""
+
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..environment import AudioCraftEnvironment
+from ..errors import UserError
+from .files import atomic_path
+
+_NUMBERED = re.compile(r"checkpoint_(\d+)\.th$")
+
+
+def checkpoint_name(name: str | int | None = None) -> str:
+    """`checkpoint.th`, or `checkpoint_NAME.th`; the name of a numbered checkpoint is its epoch."""
+    return "checkpoint.th" if name is None else f"checkpoint_{name}.th"
+
+
+def numbered_checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """(epoch, path) of the checkpoints in `folder` that carry an epoch, oldest first."""
+    found = [(_NUMBERED.search(path.name), path) for path in folder.glob("checkpoint_*.th")]
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def resolve_checkpoint_path(sig_or_path: str | Path, name: str | int | None = None) -> Path | None:
+    """Path of the checkpoint that a path, a run's folder, a signature or `//sig/SIGNATURE` stands for.
+
+    Args:
+        name: None for the last checkpoint, or the epoch of a numbered one (for runs and folders).
+
+    Returns:
+        None if there is no such file.
+    """
+    text = str(sig_or_path)
+    if text.startswith("//sig/"):
+        path = AudioCraftEnvironment.get_dora_dir() / "xps" / text.removeprefix("//sig/").strip("/")
+    else:
+        path = AudioCraftEnvironment.resolve_reference_path(Path(text).expanduser())
+        if not path.exists() and re.fullmatch(r"[0-9a-f]{8}", text):
+            path = AudioCraftEnvironment.get_dora_dir() / "xps" / text
+    if path.is_dir():
+        path = path / checkpoint_name(name)
+    return path if path.is_file() else None
+
+
+def load_checkpoint(checkpoint_path: str | Path) -> Any:
+    """Read a checkpoint to the CPU: tensors, numbers, strings, lists and dicts only.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds pickled objects (as training checkpoints of the peer do).
+    """
+    path = Path(checkpoint_path)
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}; check the path")
+    try:
+        # Mapped, a tensor is read when it is used; only the zip layout (every torch since 1.6) can be.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
+            raise UserError(
+                f"{path} holds pickled objects, which are not read here; if it is a training checkpoint of audiocraft, "
+                "export it there (audiocraft.utils.export) and give the exported file"
+            ) from error
+        raise UserError(f"{path} is damaged or no checkpoint{_way_out(path)}") from error
+
+
+def _way_out(path: Path) -> str:
+    """Which other checkpoint beside `path` to go back to."""
+    others = [other for _, other in numbered_checkpoints(path.parent) if other.name != path.name]
+    if not others:
+        return f"; no earlier one is beside it: remove {path.parent} to start anew"
+    return f"; go back to the one before: cp {others[-1]} {path.parent / checkpoint_name()}"
+
+
+def save_checkpoint(state: Any, checkpoint_path: str | Path) -> None:
+    """Write a checkpoint whole or not at all.
+
+    Raises:
+        UserError: the disk is full; a former file of that name is left as it was.
+    """
+    path = Path(checkpoint_path)
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+    except UserError as error:
+        raise UserError(f"{error} (the same command resumes from the last checkpoint)") from error
+    except RuntimeError as error:
+        # torch's own file writer says nothing about errno; with a full disk it finds itself at "unexpected pos".
+        if any(sign in str(error) for sign in ("inline_container", "PytorchStreamWriter", "file write failed")):
+            raise UserError(
+                f"{path} could not be written, most likely the disk is full; the checkpoint before is intact: "
+                "free some space and give the same command to resume"
+            ) from error
+        raise
+
+
+def flush_stale_checkpoints(checkpoint_path: str | Path, keep_last: int | None = None) -> None:
+    """Remove all but the `keep_last` newest numbered checkpoints beside `checkpoint_path`; None keeps all."""
+    if keep_last is None:
+        return
+    kept = max(0, keep_last)
+    numbered = numbered_checkpoints(Path(checkpoint_path).parent)
+    for _, path in numbered[: len(numbered) - kept]:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,65 @@
+"""Which device computes, and how mixed precision runs there."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from ..errors import UserError
+
+
+def resolve_device(name: str | torch.device | None = "auto") -> torch.device:
+    """The device of that name; `auto` (or None) takes cuda, else mps, else cpu.
+
+    Raises:
+        UserError: no such device here.
+    """
+    if name is None or str(name) == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device={name} is no device; use auto, cpu, cuda or mps") from error
+    missing = (device.type == "cuda" and not torch.cuda.is_available()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise UserError(f"device={name} was asked for but torch {torch.__version__} sees none; use device=auto or cpu")
+    return device
+
+
+class Autocast:
+    """Mixed precision as the configuration asks for and the device can give. `enabled` and `dtype` say what came out.
+
+    Args:
+        enabled: `autocast` of the configuration.
+        dtype: `autocast_dtype`: float16, bfloat16 or auto (bfloat16 where the GPU computes in it, else float16).
+        device: where the model is. On the CPU only an explicit bfloat16 is used: float16 is slower there than float32,
+            and so is bfloat16 without the instructions for it. On mps it is off (untested).
+    """
+
+    def __init__(self, enabled: bool, dtype: str, device: torch.device) -> None:
+        choices = {"float16": torch.float16, "bfloat16": torch.bfloat16, "auto": None}
+        if dtype not in choices:
+            raise UserError(f"autocast_dtype={dtype} is not one of {', '.join(choices)}")
+        chosen = choices[dtype]
+        if device.type == "cuda":
+            native_bf16 = torch.cuda.get_device_capability(device)[0] >= 8
+            self.dtype = chosen or (torch.bfloat16 if native_bf16 else torch.float16)
+            self.enabled = enabled
+        else:
+            self.dtype = torch.bfloat16
+            self.enabled = enabled and device.type == "cpu" and dtype == "bfloat16"
+        self.device = device
+
+    @property
+    def needs_scaler(self) -> bool:
+        """float16 gradients underflow without a scaled loss; bfloat16 ones do not."""
+        return self.enabled and self.dtype == torch.float16
+
+    def __call__(self) -> AbstractContextManager:
+        """The context to compute in."""
+        if not self.enabled:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)

@@ -1,0 +1,128 @@
+"""Dora's entry point for hydra, with errors in one line and the configuration composed once."""
+
+import copy
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dora.conf import DoraConfig, update_from_hydra
+from dora.hydra import HydraMain, _simplify_argv
+from dora.xp import XP, get_xp
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from ..environment import refuse_peer
+from ..errors import UserError
+from . import overrides as checks
+
+
+class MicroMain(HydraMain):
+    """What `audiocraft.train.main` is.
+
+    Differences to its base: wrong overrides end in one line; the peer's keys that are not served are taken at their
+    defaults; `./config` of the folder the command started in is searched after ours; `dora.dir` can be overridden;
+    hydra's own logging, folders and change of directory are not used.
+    """
+
+    def get_xp(self, argv: Sequence[str]) -> XP:
+        """The experiment of these overrides. Ends the program, with one line, where they are wrong."""
+        try:
+            return self.make_xp(argv)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+    def make_xp(self, argv: Sequence[str]) -> XP:
+        """The experiment of these overrides.
+
+        Raises:
+            UserError: unknown keys, groups or choices; values that do not fit; the peer's package is installed too.
+        """
+        refuse_peer()
+        checks.parse(argv)
+        argv = _simplify_argv(argv)
+        solver = next((arg.split("=", 1)[1].split("/")[0] for arg in argv if arg.startswith("solver=")), None)
+        if solver in (None, "default"):
+            raise UserError("no recipe was chosen; add solver=musicgen/micro_32khz, or another of config/solver")
+        argv = checks.drop_peer_keys(argv, solver)
+        with self._hydra():
+            groups = self._choices()
+            chosen = [arg for arg in argv if arg.split("=", 1)[0] in groups]
+            base = checks.check(argv, groups, self._get_config_noinit)
+            cfg = checks.composed(self._get_config_noinit, argv)
+        delta = [(arg.split("=", 1)[0], arg.split("=", 1)[1]) for arg in chosen]
+        delta += self._get_delta(base, cfg)
+        return XP(dora=self._dora_of(cfg), cfg=cfg, argv=argv, delta=delta)
+
+    def _dora_of(self, cfg: DictConfig) -> DoraConfig:
+        """Dora's settings as this configuration has them: its folder depends on the environment and on overrides."""
+        dora = copy.deepcopy(self.dora)
+        update_from_hydra(dora, cfg.dora)
+        dora.exclude = [*dora.exclude, "dora.*", "slurm.*"]
+        dora.dir = Path(dora.dir).expanduser().absolute()
+        return dora
+
+    def _get_delta(self, init: DictConfig, other: DictConfig) -> list[tuple[str, Any]]:
+        """Keys of `other` whose values differ from those of `init`; values that are still to be given count as such."""
+        return list(_differences(_plain(init), _plain(other)))
+
+    @contextmanager
+    def _hydra(self) -> Iterator[None]:
+        with initialize_config_dir(str(self.full_config_path), job_name=self._job_name, **self.hydra_kwargs):
+            yield
+
+    def _user_config(self) -> Path | None:
+        """`./config` of the working folder, if it is not ours."""
+        folder = Path.cwd() / "config"
+        return folder if folder.is_dir() and folder.resolve() != self.full_config_path.resolve() else None
+
+    def _get_config_noinit(self, overrides: Sequence[str] = ()) -> DictConfig:
+        overrides = list(overrides)
+        if (folder := self._user_config()) is not None:
+            overrides.append(f"hydra.searchpath=['file://{folder}']")
+        return compose(self.config_name, overrides)
+
+    def _choices(self) -> dict[str, list[str]]:
+        """Choices of each config group, from our tree and from `./config`."""
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        roots = [self.full_config_path, *filter(None, [self._user_config()])]
+        return {
+            group: sorted(
+                {
+                    str(path.relative_to(root / group).with_suffix(""))
+                    for root in roots
+                    for path in (root / group).rglob("*.yaml")
+                }
+            )
+            for group in hydra.list_all_config_groups()
+        }
+
+    def _main(self) -> Any:
+        return self.main(get_xp().cfg)
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    plain: Any = OmegaConf.to_container(cfg, resolve=False, throw_on_missing=False)
+    return plain
+
+
+def _differences(init: dict[str, Any], other: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in other.items():
+        former = init.get(key)
+        if isinstance(value, dict) and isinstance(former, dict):
+            yield from _differences(former, value, f"{prefix}{key}.")
+        elif key not in init or value != former:
+            yield f"{prefix}{key}", value
+
+
+def micro_main(config_name: str, config_path: str | Path) -> Any:
+    """Decorator that turns `main(cfg)` into a `MicroMain`."""
+
+    def decorator(main: Any) -> MicroMain:
+        return MicroMain(main, config_name=config_name, config_path=str(config_path), version_base="1.3")
+
+    return decorator

@@ -1,0 +1,217 @@
+"""The configuration tree: what it shares with the peer's, what it leaves out, what it adds; wrong overrides."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from omegaconf import OmegaConf
+
+import audiocraft
+from audiocraft import train
+from audiocraft.environment import resource_dir
+from audiocraft.errors import UserError
+from audiocraft.utils.peer_keys import add_peer_keys, ignored_keys, peer_only_keys
+
+CONFIGS = Path(__file__).parent / "golden/configs"
+OVERRIDES: dict[str, list[str]] = json.loads((CONFIGS / "overrides.json").read_text())
+# Keys of ours, beside those of the peer.
+OURS = {"logging.progress", "dataset.short", "checkpoint.every_minutes", "tokens.cache", "optim.adam.eps"}
+# Keys whose defaults are ours.
+CHANGED = {"device", "num_threads", "dora.dir", "dora.exclude", "dora.git_save", "optim.ema.device"}
+RECIPES = [
+    f"{path.parent.name}/{path.stem}"
+    for path in sorted(resource_dir("config").glob("solver/*/*.yaml"))
+    if path.stem != "default"
+]
+
+
+def leaves(node: dict, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value; empty dicts are values."""
+    out: dict[str, Any] = {}
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        out |= leaves(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
+    return out
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    cfg: Any = OmegaConf.to_container(train.main.make_xp(overrides).cfg)
+    return leaves(cfg)
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_every_difference_to_the_peer_is_declared(name: str) -> None:
+    theirs = leaves(yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()))
+    ours = composed(*OVERRIDES[name])
+    left_out = {**peer_only_keys(theirs["solver"]), **ignored_keys()}
+    assert theirs.keys() - ours.keys() <= leaves(nested(left_out)).keys()
+    assert ours.keys() - theirs.keys() <= OURS
+    for key in ours.keys() & theirs.keys() - CHANGED:
+        assert ours[key] == theirs[key], key
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_the_table_holds_the_defaults_of_the_peer(name: str) -> None:
+    theirs = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    ours = train.main.make_xp(OVERRIDES[name]).cfg
+    for key, value in peer_only_keys(theirs["solver"]).items():
+        node = theirs
+        for part in key.split("."):
+            node = node[part]
+        assert node == value, key
+        assert OmegaConf.select(ours, key) is None, f"{key} is served and in the table"
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_completed_configs_have_all_keys_of_the_peer(name: str) -> None:
+    theirs = leaves(yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()))
+    full: Any = OmegaConf.to_container(add_peer_keys(train.main.make_xp(OVERRIDES[name]).cfg))
+    missing = theirs.keys() - leaves(full).keys()
+    assert missing <= ignored_keys().keys() | {"datasource.max_sample_rate", "datasource.max_channels"}
+
+
+def nested(flat: dict[str, Any]) -> dict:
+    out: dict = {}
+    for key, value in flat.items():
+        *path, last = key.split(".")
+        node = out
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = value
+    return out
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_composes_and_every_key_has_a_reader(recipe: str) -> None:
+    code = "\n".join(path.read_text() for path in Path(audiocraft.__file__).parent.rglob("*.py"))
+    # Handed on whole to dora, or to TensorBoard's writer.
+    elsewhere = ("slurm.", "dora.", "tensorboard.")
+    for key in composed(f"solver={recipe}", "dset=audio/jungle"):
+        name = key.rpartition(".")[2]
+        assert key.startswith(elsewhere) or re.search(rf"\b{name}\b", code), f"nothing reads {key}"
+
+
+def test_our_keys_are_explained_in_the_tree() -> None:
+    tree = "\n".join(path.read_text() for path in resource_dir("config").rglob("*.yaml"))
+    for key in OURS - {"optim.adam.eps"}:
+        name = key.rpartition(".")[2]
+        assert re.search(rf"^\s*{name}: \S+\s+# ours", tree, re.MULTILINE), key
+
+
+def test_scales() -> None:
+    sizes = {}
+    for scale in ("xsmall", "small", "medium", "large", "micro", "nano", "pico"):
+        cfg = composed("solver=musicgen/micro_32khz", "dset=audio/jungle", f"model/lm/model_scale={scale}")
+        sizes[scale] = tuple(cfg[f"transformer_lm.{key}"] for key in ("dim", "num_heads", "num_layers"))
+    assert sizes["micro"] == (2048, 2, 2)
+    assert sizes["small"] == (1024, 16, 24)
+    assert len(set(sizes.values())) == len(sizes)
+
+
+def test_recipe_for_one_small_gpu() -> None:
+    cfg = composed("solver=musicgen/micro_32khz", "dset=audio/jungle")
+    assert cfg["transformer_lm.dim"] == 2048
+    assert cfg["conditioners"] is None
+    assert cfg["checkpoint.keep_last"] == 2
+    assert cfg["compression_model_checkpoint"] == "//pretrained/mini_32khz"
+    assert cfg["dataset.short"] == "join"
+    assert cfg["evaluate.every"] is None
+
+
+WRONG = {
+    "optim.lrr=1": "did you mean optim.lr",
+    "lr=1": "did you mean optim.lr",
+    "optim.lr=fast": "takes a number",
+    "autocast=7": "true or false",
+    "optim.adam.betas=0.9": "a list",
+    "optim.adam=3": "betas",
+    "solver=musicgen/micro_32kh": "did you mean musicgen/micro_32khz",
+    "dset=audio/jungl": "did you mean audio/jungle",
+    "model/lm/model_scale=gigantic": "choices: large, medium, micro",
+    "conditoner=none": "did you mean conditioner",
+    "optim.lr": "key=value",
+    "optim.lr={1": "cannot be read",
+    "~optim.lr": "key=value",
+    "fsdp.use=true": "only its default is accepted",
+    "transformer_lm.custom=true": "only its default is accepted",
+    "metrics.fad.tf.bin=x": "only its default is accepted",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_wrong_overrides_end_in_one_helpful_line(override: str) -> None:
+    with pytest.raises(UserError, match=re.escape(WRONG[override])) as caught:
+        train.main.make_xp(["solver=musicgen/debug", "dset=audio/jungle", override])
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_group_of_another_solver() -> None:
+    with pytest.raises(UserError, match="does not apply to this solver"):
+        train.main.make_xp(["solver=compression/debug", "conditioner=none"])
+
+
+def test_keys_of_the_peer_at_their_defaults_change_nothing() -> None:
+    plain = train.main.make_xp(["solver=musicgen/debug"])
+    with_theirs = train.main.make_xp(
+        ["solver=musicgen/debug", "fsdp.use=false", "deadlock.use=true", "cache.path=null", "datasource.max_channels=1"]
+    )
+    assert with_theirs.sig == plain.sig
+    with pytest.raises(UserError, match=r"deadlock\.use=false"):
+        train.main.make_xp(["solver=compression/debug", "deadlock.use=true"])
+
+
+def test_the_signature_ignores_what_does_not_change_the_model() -> None:
+    same = ("optim.epochs=7", "tokens.cache=off", "checkpoint.keep_last=1", "device=cpu", "generate.every=3")
+    same += ("dataset.num_workers=0", "logging.progress=off", "num_threads=1", "show=true")
+    plain = train.main.make_xp(["solver=musicgen/debug"])
+    for override in same:
+        assert train.main.make_xp(["solver=musicgen/debug", override]).sig == plain.sig, override
+    for override in ("optim.lr=1", "label=two", "seed=1", "optim.updates_per_epoch=3", "dset=audio/jungle"):
+        assert train.main.make_xp(["solver=musicgen/debug", override]).sig != plain.sig, override
+
+
+def test_where_runs_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AUDIOCRAFT_DORA_DIR", raising=False)
+    monkeypatch.delenv("USER", raising=False)
+    xp = train.main.make_xp(["solver=musicgen/debug"])
+    assert xp.folder == tmp_path / "outputs/xps" / xp.sig
+    monkeypatch.setenv("AUDIOCRAFT_DORA_DIR", str(tmp_path / "elsewhere"))
+    assert train.main.make_xp(["solver=musicgen/debug"]).folder == tmp_path / "elsewhere/xps" / xp.sig
+    assert train.main.make_xp(["solver=musicgen/debug", "dora.dir=here"]).folder == tmp_path / "here/xps" / xp.sig
+
+
+def test_config_folder_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "config/dset/audio/mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(
+        "# @package __global__\ndatasource:\n  max_sample_rate: 48000\n  max_channels: 1\n  train: songs\n"
+        "  valid: songs\n  evaluate: songs\n  generate: songs\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    cfg = train.main.make_xp(["solver=musicgen/debug", "dset=audio/mine"]).cfg
+    assert cfg.datasource.train == "songs"
+    assert train.main.make_xp(["solver=musicgen/debug", "dset=audio/jungle"]).cfg.datasource.train == "egs/jungle"
+    with pytest.raises(UserError, match="audio/mine"):
+        train.main.make_xp(["solver=musicgen/debug", "dset=audio/min"])
+
+
+def test_the_peer_in_the_same_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import metadata
+
+    monkeypatch.setattr(metadata, "version", lambda name: {"audiocraft": "1.3.0"}[name])
+    with pytest.raises(UserError, match=r"audiocraft 1\.3\.0 is installed"):
+        train.main.make_xp(["solver=musicgen/debug"])
+
+
+def test_devices_that_are_not_there() -> None:
+    from audiocraft.utils.device import resolve_device
+
+    assert resolve_device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match="auto, cpu, cuda or mps"):
+        resolve_device("toaster")

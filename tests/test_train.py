@@ -1,0 +1,109 @@
+"""Training through its entry points."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import audiocraft
+from audiocraft import train
+from audiocraft.errors import UserError
+
+TINY = (
+    "solver=compression/debug",
+    "device=cpu",
+    "datasource.train=songs",
+    "datasource.valid=songs",
+    "datasource.evaluate=songs",
+    "optim.updates_per_epoch=2",
+    "optim.epochs=1",
+    "evaluate.every=null",
+    "generate.every=null",
+    "dataset.segment_duration=0.2",
+    "dataset.valid.num_samples=2",
+    "seanet.n_filters=2",
+    "seanet.dimension=8",
+    "seanet.lstm=0",
+    "rvq.bins=8",
+    "logging.progress=off",
+)
+
+
+@pytest.fixture
+def songs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a tiny data set `songs`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AUDIOCRAFT_DORA_DIR", raising=False)
+    folder = tmp_path / "songs"
+    folder.mkdir()
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 32_000))
+    lines = []
+    for i, wav in enumerate(noise):
+        soundfile.write(folder / f"{i}.wav", wav, 32_000)
+        lines.append(f'{{"path": "{i}.wav", "duration": 1.0, "sample_rate": 32000}}\n')
+    (folder / "data.jsonl").write_text("".join(lines))
+    return tmp_path
+
+
+def test_run_in_process(songs: Path) -> None:
+    result = train.run([*TINY])
+    assert result.finished and result.epochs == 1 and result.stopped_by is None
+    assert result.folder == songs / "outputs/xps" / result.sig
+    assert {"checkpoint.th", "history.json", "solver.log.0"} <= {path.name for path in result.folder.iterdir()}
+    longer = train.run([*TINY, "optim.epochs=2"])
+    assert longer.folder == result.folder and longer.epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("datasource.train=nowhere", "no manifest"),
+        ("solver=default", "no recipe was chosen"),
+        ("device=cuda:7", "device"),
+        ("execute_only=generate", "needs a trained run"),
+        ("dataset.batch_size=100000", r"dataset\.batch_size"),
+    ],
+)
+def test_mistakes_end_in_one_line(override: str, message: str, songs: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        train.run([*TINY, "dataset.train.num_samples=50", override])
+
+
+def test_no_audio_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="dset=audio/jungle"):
+        train.run(["solver=compression/debug"])
+
+
+def test_status_of_a_stopped_run_is_the_shells(songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from audiocraft.solvers.compression import CompressionSolver
+
+    steps = CompressionSolver.run_step
+
+    def stopping(self: CompressionSolver, idx: int, batch: tuple, metrics: dict) -> dict:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return steps(self, idx, batch, metrics)
+
+    monkeypatch.setattr(CompressionSolver, "run_step", stopping)
+    monkeypatch.setattr(sys, "argv", ["dora", *TINY])
+    with pytest.raises(SystemExit) as caught:
+        train.main()
+    assert caught.value.code == 128 + signal.SIGTERM
+
+
+def test_dora_itself(songs: Path) -> None:
+    """The command as users type it, outside a clone: a slip ends in one line and no run folder."""
+    command = [sys.executable, "-m", "dora", "-P", "audiocraft", "run", "solver=compression/debug", "optim.epoch=1"]
+    root = str(Path(audiocraft.__file__).parents[1])
+    env = {**os.environ, "PYTHONPATH": root}
+    env.pop("USER", None)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert lines == ["error: optim.epoch=1: there is no key 'optim.epoch'; did you mean optim.epochs?"], done.stderr
+    assert not (songs / "outputs/xps").exists()
