@@ -1,0 +1,1 @@
+"""Training: stages, checkpoints, and what each kind of model does in a step."""

@@ -1,0 +1,144 @@
+"""What a stage shows while it runs, and the averages it ends with."""
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class Averager:
+    """Weighted means of metrics.
+
+    Tensors are added up where they are, so that a GPU is not waited for at every step.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Any] = {}
+        self.weights: dict[str, float] = {}
+
+    def update(self, metrics: dict[str, Any], weight: float = 1.0) -> None:
+        """Take the metrics of one step, numbers or scalar tensors, into the means."""
+        for name, value in metrics.items():
+            if isinstance(value, Tensor):
+                value = value.detach().to(torch.float32)
+            self.sums[name] = self.sums.get(name, 0.0) + value * weight
+            self.weights[name] = self.weights.get(name, 0.0) + weight
+
+    def means(self) -> dict[str, float]:
+        """The means so far."""
+        return {name: float(value) / self.weights[name] for name, value in self.sums.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums and weights as plain numbers."""
+        return {"sums": {name: float(value) for name, value in self.sums.items()}, "weights": dict(self.weights)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.sums = dict(state["sums"])
+        self.weights = dict(state["weights"])
+
+
+def duration_text(seconds: float) -> str:
+    """A duration for people: 12 s, 3 min 20 s, 2 h 5 min."""
+    if not math.isfinite(seconds):
+        return "?"
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class StageProgress(Generic[T]):
+    """Iterate over the steps of a stage and show metrics, step time and time left.
+
+    On a terminal a bar; elsewhere some lines per stage. Call `update(**metrics)` with formatted or plain values.
+
+    Args:
+        name: of the stage, as shown.
+        total: steps of the whole stage.
+        start: steps done before (of a resumed epoch).
+        mode: auto, bar, lines or off.
+        updates: lines per stage.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        iterable: Iterable[T],
+        *,
+        total: int,
+        start: int = 0,
+        mode: str = "auto",
+        updates: int = 10,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        assert mode in ("auto", "bar", "lines", "off"), mode
+        self.name = name
+        self.iterable = iterable
+        self.total = total
+        self.done = start
+        self.mode = ("bar" if sys.stderr.isatty() else "lines") if mode == "auto" else mode
+        self.every = max(1, total // max(1, updates)) if updates > 0 else 0
+        self.logger = logger or logging.getLogger(__name__)
+        self.metrics: dict[str, Any] = {}
+        self.step_time = math.nan
+
+    def update(self, **metrics: Any) -> None:
+        """Set what is shown beside the position; kept until the next call."""
+        self.metrics = metrics
+
+    @property
+    def due(self) -> bool:
+        """Whether the present step will be shown, so that its metrics are worth fetching from the device."""
+        if self.mode == "bar":
+            return time.monotonic() - self._shown > 0.5 or self.done + 1 >= self.total
+        return self.mode == "lines" and self.every > 0 and (self.done + 1) % self.every == 0
+
+    def __iter__(self) -> Iterator[T]:
+        begin, first = time.monotonic(), self.done
+        self._shown = 0.0
+        bar = self._bar() if self.mode == "bar" else None
+        try:
+            for item in self.iterable:
+                due = self.due
+                yield item
+                self.done += 1
+                self.step_time = (time.monotonic() - begin) / (self.done - first)
+                if bar is not None:
+                    bar.update(1)
+                    if due:
+                        bar.set_postfix_str(self._text(), refresh=True)
+                        self._shown = time.monotonic()
+                elif due:
+                    left = duration_text(self.step_time * (self.total - self.done))
+                    self.logger.info("%s | %d/%d | %s | %s left", self.name, self.done, self.total, self._text(), left)
+        finally:
+            if bar is not None:
+                bar.close()
+
+    def _bar(self) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(
+            total=self.total,
+            initial=self.done,
+            desc=self.name,
+            file=sys.stderr,
+            dynamic_ncols=True,
+            leave=False,
+            bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left]{postfix}",
+        )
+
+    def _text(self) -> str:
+        step = f"{self.step_time:.2f} s/step" if self.step_time >= 1 else f"{1000 * self.step_time:.0f} ms/step"
+        shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in self.metrics.items())
+        return " | ".join([*shown, step])
