@@ -1,0 +1,220 @@
+"""Training of a language model over the codes of a codec (arXiv 2306.05284)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import flashy
+import torch
+from flashy import distrib
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..data.token_cache import TokenCache
+from ..data.token_dataset import TokenDataset
+from ..environment import AudioCraftEnvironment
+from ..errors import UserError
+from ..models import builders as model_builders
+from ..models.encodec import CompressionModel, encode_blocks
+from ..models.lm import LMModel
+from ..models.loaders import load_compression_model, load_lm_model_ckpt
+from ..modules.conditioners import ConditioningAttributes
+from . import builders
+from .base import StandardSolver
+from .codec_check import fit_codec
+from .sampling import GenerateStage
+
+# Samples by which resampling may leave a segment short without a frame of it being padding.
+ROUNDING_SAMPLES = 8
+
+
+def compute_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Cross-entropy of the codes that the mask counts, in nats.
+
+    Args:
+        logits: [B, K, F, card]; those that are masked out may be NaN.
+        targets: codes [B, K, F]; those that are masked out may be anything.
+        mask: bool [B, K, F].
+
+    Returns:
+        The mean over codebooks of the mean over the counted codes of each, and these K means; 0 for a codebook of which
+        nothing counts. Gradients flow through the first.
+    """
+    means = []
+    # Codebook by codebook: beside logits and gradient, only one codebook is ever copied in full precision.
+    for rows, codes, counted in zip(logits.unbind(1), targets.unbind(1), mask.unbind(1)):
+        rows, codes = rows.flatten(0, 1), codes.flatten()
+        places = counted.flatten().nonzero()[:, 0]
+        if len(places) < len(codes):
+            rows, codes = rows.index_select(0, places), codes.index_select(0, places)
+        means.append(F.cross_entropy(rows.float(), codes, reduction="sum") / max(1, len(codes)))
+    return torch.stack(means).mean(), [mean.detach() for mean in means]
+
+
+class MusicGenSolver(GenerateStage, StandardSolver):
+    """Solver of `solver=musicgen/…`: segments of codes, from the token cache or coded on the way, and what they are
+    conditioned on."""
+
+    model: LMModel
+    compression_model: CompressionModel
+
+    @property
+    def best_metric_name(self) -> str:
+        return "ce"
+
+    def get_formatter(self, stage_name: str) -> flashy.Formatter:
+        formats = {"lr": ".2e", "ce": ".4f", "ppl": ".2f", "grad_norm": ".2e", "duration": ".1f", "samples": ".0f"}
+        return flashy.Formatter(formats, exclude_keys=["ce_q*", "ppl_q*"])
+
+    def build_model(self) -> None:
+        cfg = self.cfg
+        self.compression_model = load_compression_model(cfg.compression_model_checkpoint, device=self.device).eval()
+        self.compression_model.requires_grad_(False)
+        fit_codec(self.compression_model, cfg)
+        self.model = model_builders.get_lm_model(cfg).to(self.device)
+        self.optimizer = builders.get_optimizer(self.model, cfg.optim)
+        self.lr_scheduler = builders.get_lr_scheduler(self.optimizer, cfg.schedule, self.total_updates)
+        self.register_stateful("model", "optimizer", "lr_scheduler")
+        self.register_best_state("model")
+        self.register_ema("model")
+
+    def show(self) -> None:
+        codec = self.compression_model
+        self.logger.info(
+            "Codec %s: %d Hz, %d codebooks of %d, %g frames/s",
+            self.cfg.compression_model_checkpoint,
+            codec.sample_rate,
+            codec.num_codebooks,
+            codec.cardinality,
+            codec.frame_rate,
+        )
+        self.log_model_summary(self.model)
+
+    # Data.
+
+    @property
+    def token_cache_dir(self) -> Path | None:
+        """Folder of the token cache; None if `tokens.cache` is off."""
+        where = self.cfg.tokens.cache
+        if where in (None, False, "off"):
+            return None
+        if where in (True, "auto"):
+            return AudioCraftEnvironment.get_dora_dir() / "token_cache"
+        return Path(str(where)).expanduser()
+
+    def build_dataloaders(self) -> None:
+        cfg = self.cfg.copy()
+        # The loss needs to know what is padding, and a broken batch can be named.
+        cfg.dataset.return_info = True
+        prepare = None if self.token_cache_dir is None else self._with_tokens
+        self.dataloaders = builders.get_audio_datasets(cfg, builders.DatasetType.MUSIC, prepare)
+
+    def _with_tokens(self, datasets: dict[str, Any]) -> dict[str, Any]:
+        """The datasets with codes in place of waves."""
+        assert self.token_cache_dir is not None
+        cache = TokenCache(self.token_cache_dir, self.compression_model, encode_blocks)
+        paths = list(dict.fromkeys(item.path for dataset in datasets.values() for item in dataset.meta))
+        progress = distrib.is_rank_zero() and self.cfg.logging.progress != "off"
+        if distrib.is_distributed():
+            # Each process codes its share, then finds those of the others.
+            cache.prepare(paths[distrib.rank() :: distrib.world_size()], progress)
+            distrib.barrier()
+        report = cache.prepare(paths, progress)
+        for split, dataset in datasets.items():
+            if not any(item.path in report.tokens for item in dataset.meta):
+                raise UserError(
+                    f"not one of the {len(dataset.meta)} files of datasource.{split} can be coded (one is "
+                    f"{dataset.meta[0].path}); make the manifest anew with python -m audiocraft.data.audio_dataset, "
+                    "which says why"
+                )
+        hop = self.compression_model.hop_length
+        return {split: TokenDataset.of(dataset, report.tokens, hop) for split, dataset in datasets.items()}
+
+    @property
+    def _padding(self) -> Tensor:
+        """What stands for padding among the codes of one frame: [K]."""
+        if self.cfg.tokens.padding_with_special_token:
+            return torch.full((self.model.n_q,), self.model.special_token_id)
+        if self._silence is None:
+            codec = self.compression_model
+            with torch.no_grad():
+                codes, _ = codec.encode(torch.zeros(1, codec.channels, codec.sample_rate, device=self.device))
+            self._silence = codes[0, :, codes.shape[-1] // 2].cpu()
+        return self._silence
+
+    _silence: Tensor | None = None
+
+    def get_tokens(self, batch: tuple[Tensor, Sequence[Any]]) -> tuple[Tensor, Tensor]:
+        """Codes int64 [B, K, F] of a batch, and which frames are audio throughout, bool [B, F]."""
+        wav, infos = batch
+        hop = self.compression_model.hop_length
+        cached = [info.audio_tokens for info in infos if info.audio_tokens is not None]
+        if len(cached) == len(infos):
+            frames = max(1, *(info.total_frames // hop for info in infos))
+            tokens = self._padding[None, :, None].repeat(len(infos), 1, frames)
+            for row, codes in zip(tokens, cached):
+                row[:, : codes.shape[-1]] = codes
+            tokens = tokens.to(self.device, non_blocking=True)
+        else:
+            with torch.no_grad():
+                tokens, _ = self.compression_model.encode(wav.to(self.device, non_blocking=True))
+        audio = torch.tensor([(info.n_frames + ROUNDING_SAMPLES) // hop for info in infos])
+        mask = (torch.arange(tokens.shape[-1]) < audio[:, None]).to(self.device, non_blocking=True)
+        if self.cfg.tokens.padding_with_special_token:
+            tokens = tokens.masked_fill(~mask[:, None], self.model.special_token_id)
+        return tokens, mask
+
+    def get_attributes(self, infos: Sequence[Any]) -> list[ConditioningAttributes]:
+        """What each clip of a batch is conditioned on; empty for a model without conditioners."""
+        if len(self.model.condition_provider.conditioners) == 0:
+            return []
+        return [info.to_condition_attributes() for info in infos]
+
+    # Stages.
+
+    def run_step(self, idx: int, batch: tuple[Tensor, Sequence[Any]], metrics: dict) -> dict:
+        """One step on waves [B, C, T] and their infos, or empty waves and infos with codes.
+
+        Metrics: `ce` (nats) and `ppl`, also for each codebook as `ce_q1`, `ppl_q1` and on; in training `lr` and
+        `grad_norm`.
+        """
+        tokens, audio = self.get_tokens(batch)
+        with self.autocast:
+            output = self.model.compute_predictions(tokens, self.get_attributes(batch[1]))
+        ce, ce_per_codebook = compute_cross_entropy(output.logits, tokens, output.mask & audio[:, None])
+        if not torch.isfinite(ce):
+            raise UserError(self._diverged(idx, batch[1]))
+        if self.is_training:
+            metrics.update(self.optimizer_step(ce))
+        metrics["ce"] = ce.detach()
+        metrics["ppl"] = metrics["ce"].exp()
+        for k, value in enumerate(ce_per_codebook, start=1):
+            metrics[f"ce_q{k}"] = value
+            metrics[f"ppl_q{k}"] = value.exp()
+        return metrics
+
+    def _diverged(self, idx: int, infos: Sequence[Any]) -> str:
+        files = ", ".join(dict.fromkeys(str(info.meta.path) for info in infos))
+        last = self.checkpoint_path
+        kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
+        return (
+            f"the loss is not a number at step {idx} of epoch {self.epoch} ({self.current_stage}; files: {files}); "
+            f"{kept}; lower optim.lr (now {self.cfg.optim.lr:g}), clip with optim.max_norm=1 or set autocast=false"
+        )
+
+    @torch.no_grad()
+    def evaluate(self) -> dict:
+        """Cross-entropy on the evaluate split."""
+        return self.common_train_valid("evaluate")
+
+    # Weights from elsewhere.
+
+    def load_from_pretrained(self, name: str) -> dict[str, Any]:
+        """Weights of a language model on the hub or in the folder of an export."""
+        return load_lm_model_ckpt(name)["best_state"]
+
+    def _continue_from(self, source: str) -> None:
+        path = Path(source).expanduser()
+        if path.suffix == ".bin" or (path / "state_dict.bin").is_file():
+            source = f"//pretrained/{path}"
+        super()._continue_from(source)

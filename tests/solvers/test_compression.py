@@ -1,0 +1,168 @@
+"""Training of a codec from audio files to samples, tiny, through the real entry points."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from omegaconf import OmegaConf
+
+from audiocraft import train
+from audiocraft.data.manifest import AudioMeta, save_audio_meta
+from audiocraft.errors import UserError
+from audiocraft.solvers.compression import CompressionSolver, evaluate_audio_reconstruction, loss_weights, sounding
+from audiocraft.utils.checkpoint import load_checkpoint
+
+RATE = 16000
+SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three files of tones and clicks in a manifest."""
+    folder = tmp_path_factory.mktemp("material")
+    rng = np.random.default_rng(0)
+    meta = []
+    for i in range(3):
+        time = np.arange(int(SECONDS * RATE)) / RATE
+        wave = 0.4 * np.sin(2 * np.pi * 90 * (i + 1) * time) * np.exp(-8 * (time % 0.25))
+        soundfile.write(folder / f"{i}.wav", wave + 0.01 * rng.standard_normal(len(time)), RATE)
+        meta.append(AudioMeta(str(folder / f"{i}.wav"), SECONDS, RATE))
+    save_audio_meta(folder / "data.jsonl", meta)
+    return folder
+
+
+def settings(material: Path, *overrides: str) -> list[str]:
+    sources = [f"datasource.{split}={material}" for split in ("train", "valid", "evaluate", "generate")]
+    return [
+        "solver=compression/debug",
+        *sources,
+        f"sample_rate={RATE}",
+        "dataset.segment_duration=0.25",
+        "dataset.generate.segment_duration=0.5",
+        "dataset.evaluate.segment_duration=0.5",
+        "generate.audio.sample_rate=8000",
+        "seanet.dimension=16",
+        "seanet.ratios=[5,4,4,4]",
+        "rvq.bins=32",
+        "optim.lr=3e-3",
+        "schedule.cosine.warmup=2",
+        "optim.updates_per_epoch=12",
+        "logging.progress=off",
+        *overrides,
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AUDIOCRAFT_DORA_DIR", raising=False)
+
+
+@pytest.fixture(scope="module")
+def trained(material: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of two epochs."""
+    where = tmp_path_factory.mktemp("runs")
+    return train.run(settings(material, f"dora.dir={where}")).folder
+
+
+def test_all_stages_run_and_the_loss_falls(trained: Path) -> None:
+    first, second = json.loads((trained / "history.json").read_text())
+    assert second["train"]["loss"] < first["train"]["loss"]
+    assert {"l1", "msspec", "penalty", "loss", "used", "dead", "lr", "grad_norm"} <= first["train"].keys()
+    assert {"l1", "msspec", "mel_distance", "si_sdr", "perplexity_q4"} <= second["evaluate"].keys()
+    assert math.isfinite(second["evaluate"]["mel_distance"])
+    expected = 4 * second["valid"]["l1"] + 2 * second["valid"]["msspec"]
+    assert second["valid"]["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_generate_writes_pairs(trained: Path) -> None:
+    samples = sorted(path.name for path in (trained / "samples" / "2").glob("*.wav"))
+    assert len(samples) == 4
+    for original, reconstruction in zip(samples[::2], samples[1::2]):
+        assert original.endswith("_original.wav")
+        assert reconstruction == original.replace("_original", "_reconstruction")
+        for name in (original, reconstruction):
+            info = soundfile.info(trained / "samples" / "2" / name)
+            assert (info.samplerate, info.frames) == (8000, 4000)
+
+
+def test_resuming_gives_what_an_uninterrupted_run_gives(trained: Path, material: Path, tmp_path: Path) -> None:
+    # optim.epochs bounds the cosine too: both halves must know the whole length.
+    options = [f"dora.dir={tmp_path}", "schedule.lr_scheduler=null", "generate.every=null", "evaluate.every=null"]
+    whole = train.run(settings(material, *options, "label=whole"))
+    train.run(settings(material, *options, "label=halves", "optim.epochs=1"))
+    halves = train.run(settings(material, *options, "label=halves", "optim.epochs=2"))
+    ours, theirs = (load_checkpoint(run.folder / "checkpoint.th") for run in (halves, whole))
+    assert len(ours["history"]) == 2
+    for name, value in theirs["model"].items():
+        assert torch.equal(ours["model"][name], value), name
+
+
+def test_the_codec_of_a_run_loads(trained: Path) -> None:
+    codec = CompressionSolver.model_from_checkpoint(trained)
+    ema = load_checkpoint(trained / "checkpoint.th")["ema"]["state"]["model"]
+    assert (codec.num_codebooks, codec.cardinality, codec.sample_rate) == (4, 32, RATE)
+    for name, value in codec.state_dict().items():
+        assert torch.equal(value, ema[name]), name
+
+
+def test_a_run_can_begin_with_the_weights_of_a_codec(trained: Path, material: Path, tmp_path: Path) -> None:
+    options = [f"continue_from=//pretrained/{trained}", "optim.lr=0", "schedule.lr_scheduler=null", "optim.epochs=1"]
+    run = train.run(settings(material, *options, f"dora.dir={tmp_path}", "generate.every=null", "evaluate.every=null"))
+    begun = load_checkpoint(run.folder / "checkpoint.th")["model"]
+    given = load_checkpoint(trained / "checkpoint.th")["ema"]["state"]["model"]
+    for name, value in begun.items():
+        if "_codebook" not in name:  # codebooks learn without a learning rate
+            assert torch.equal(value, given[name]), name
+
+
+@pytest.mark.parametrize("asked", [{"adv": 4.0, "feat": 4.0}, {"feat": 1.0}])
+def test_adversarial_weights_are_refused_with_the_way_out(asked: dict) -> None:
+    with pytest.raises(UserError, match=r"losses\.adv=0 losses\.feat=0.*encodec_mini_32khz"):
+        loss_weights(OmegaConf.create({"losses": {"l1": 0.1, **asked}}))
+
+
+def test_losses_at_zero_are_left_out_and_none_at_all_is_refused() -> None:
+    assert loss_weights(OmegaConf.create({"losses": {"adv": 0.0, "l1": 0.1, "mel": 0}})) == {"l1": 0.1}
+    with pytest.raises(UserError, match=r"losses\.l1"):
+        loss_weights(OmegaConf.create({"losses": {"adv": 0.0, "l1": 0.0}}))
+
+
+def test_a_loss_without_number_stops_the_run(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = settings(material, f"dora.dir={tmp_path}", "optim.epochs=2", "label=nan")
+    step, calls = CompressionSolver.run_step, []
+
+    def poisoned(self: CompressionSolver, idx: int, batch: tuple, metrics: dict) -> dict:
+        calls.append(idx)
+        if self.epoch == 2 and idx == 3:
+            batch[0][0, 0, 0] = math.nan
+        return step(self, idx, batch, metrics)
+
+    monkeypatch.setattr(CompressionSolver, "run_step", poisoned)
+    with pytest.raises(UserError) as error:
+        train.run(options)
+    message = str(error.value)
+    folder = next((tmp_path / "xps").iterdir())
+    assert "step 3 of epoch 2" in message
+    assert f"{material}/" in message
+    assert f"the last good checkpoint is {folder / 'checkpoint.th'}" in message
+    state = load_checkpoint(folder / "checkpoint.th")
+    assert all(torch.isfinite(value).all() for value in state["model"].values())
+
+
+def test_padding_is_not_sound() -> None:
+    mask = sounding(torch.ones(2, 1, 8), [SimpleNamespace(n_frames=8), SimpleNamespace(n_frames=3)])
+    assert mask[:, 0].tolist() == [[1] * 8, [1, 1, 1, 0, 0, 0, 0, 0]]
+
+
+def test_evaluation_tells_better_from_worse() -> None:
+    cfg = OmegaConf.create({"sample_rate": RATE})
+    wav = 0.1 * torch.randn(2, 1, RATE, generator=torch.Generator().manual_seed(0))
+    near, far = (evaluate_audio_reconstruction(wav + noise * wav.flip(-1), wav, cfg) for noise in (0.01, 0.5))
+    assert near["mel_distance"] < far["mel_distance"]
+    assert near["si_sdr"] > far["si_sdr"]
