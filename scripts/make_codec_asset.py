@@ -1,0 +1,111 @@
+"""Turn a codec run into a folder that ships: model.safetensors, config.yaml, training.json.
+
+    python scripts/make_codec_asset.py RUN --out assets/mini_32khz
+
+RUN is a run's signature, folder or checkpoint. The folder loads by its path, and under assets/ as //pretrained/NAME.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+MODEL_KEYS = ("solver", "sample_rate", "channels", "compression_model", "encodec", "seanet", "rvq")
+TRAINING_KEYS = ("seed", "losses", "msspec", "optim", "schedule")
+
+
+def make_asset(run: str, out: Path, state: str | None, dtype: str) -> list[str]:
+    """Write the three files; returns lines that say what was done.
+
+    Args:
+        run: signature, run folder or checkpoint file.
+        state: `ema`, `best` or `model`; None for the averaged weights where there are some.
+        dtype: `float16` or `float32`, of the tensors on disk; they are float32 again once loaded.
+
+    Raises:
+        UserError: no such run or state, or not a codec.
+    """
+    import json
+
+    import torch
+    from omegaconf import OmegaConf
+    from safetensors.torch import save
+
+    from audiocraft import __version__
+    from audiocraft.errors import UserError
+    from audiocraft.utils.checkpoint import load_checkpoint, resolve_checkpoint_path
+    from audiocraft.utils.files import atomic_path
+    from audiocraft.utils.weights import package_config, select_state
+
+    path = resolve_checkpoint_path(run)
+    if path is None:
+        raise UserError(f"{run} leads to no checkpoint; give a run's signature, folder or .th file")
+    checkpoint = load_checkpoint(path)
+    cfg = package_config(checkpoint, path)
+    if "seanet" not in cfg:
+        raise UserError(f"{path} is not a run of solver=compression/…; give a codec run")
+    chosen, weights = select_state(checkpoint, state, path)
+    kind = getattr(torch, dtype)
+    tensors = {name: value.to(kind).contiguous() for name, value in weights.items()}
+    if bad := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
+        raise UserError(f"{bad[0]} does not fit into {dtype}; use --dtype float32, or an earlier checkpoint")
+
+    history = checkpoint.get("history") or []
+    resolved: Any = OmegaConf.to_container(cfg, resolve=False)
+    updates = int(cfg.optim.updates_per_epoch)
+    facts = {
+        "version": __version__,
+        "weights": chosen,
+        "epochs": len(history),
+        "steps": len(history) * updates,
+        "batch_size": int(cfg.dataset.batch_size),
+        "segment_duration": float(cfg.dataset.segment_duration),
+        "train_seconds": round(sum(epoch["train"]["duration"] for epoch in history if "train" in epoch)),
+        **{key: _plain(resolved[key]) for key in TRAINING_KEYS},
+        "history": [{stage: _rounded(metrics) for stage, metrics in epoch.items()} for epoch in history],
+    }
+    # The model alone: where somebody's audio and runs lay is no part of it.
+    model_cfg = OmegaConf.masked_copy(cfg, [key for key in MODEL_KEYS if key in cfg])
+    with atomic_path(out / "model.safetensors") as file:
+        file.write_bytes(save(tensors, metadata={"format": "pt"}))
+    with atomic_path(out / "config.yaml") as file:
+        file.write_text(OmegaConf.to_yaml(model_cfg, resolve=True), encoding="utf-8")
+    with atomic_path(out / "training.json") as file:
+        file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    size = (out / "model.safetensors").stat().st_size / 1e6
+    return [f"{chosen} weights after {facts['steps']} steps of {path}", f"written to {out} ({size:.1f} MB)"]
+
+
+def _plain(node: Any) -> Any:
+    """A config node without what is not set and without references to other nodes."""
+    if not isinstance(node, dict):
+        return node
+    plain = {key: _plain(value) for key, value in node.items() if value is not None and "${" not in str(value)}
+    return {key: value for key, value in plain.items() if value != {}}
+
+
+def _rounded(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: float(f"{value:.5g}") for name, value in metrics.items()}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and write the asset; returns the exit status."""
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="signature, folder or checkpoint of a codec run")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--state", choices=["ema", "best", "model"], help="default: ema where the run kept one")
+    parser.add_argument("--dtype", choices=["float16", "float32"], default="float16", help="on disk")
+    options = parser.parse_args(argv)
+    from audiocraft.errors import UserError
+
+    try:
+        print("\n".join(make_asset(options.run, options.out, options.state, options.dtype)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
