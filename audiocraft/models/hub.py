@@ -1,0 +1,81 @@
+"""Files of the Hugging Face hub: from the cache, else over the net where it answers, else a clear no."""
+
+import os
+import re
+import typing as tp
+from pathlib import Path
+
+from ..errors import UserError
+from ..utils.files import atomic_path
+
+_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+_PROBE_SECONDS = 5.0
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` could be a repository of the hub: two words around one slash."""
+    return bool(_HUB_ID.match(name)) and not name.startswith(".")
+
+
+def get_audiocraft_cache_dir() -> str | None:
+    """Where downloaded weights go: `$AUDIOCRAFT_CACHE_DIR`, or None for the hub's own default."""
+    return os.environ.get("AUDIOCRAFT_CACHE_DIR", None)
+
+
+def hub_file(repo: str, filenames: tp.Sequence[str], cache_dir: str | None, ways_out: str) -> Path | None:
+    """Path of the first of `filenames` that a hub repository has; None where it has none of them.
+
+    What is in the cache is taken as it is, without asking the net; else it is downloaded.
+
+    Raises:
+        UserError: the hub cannot be reached or refuses; `ways_out` ends the message.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    cache_dir = cache_dir or get_audiocraft_cache_dir()
+    for filename in filenames:
+        cached = try_to_load_from_cache(repo, filename, cache_dir=cache_dir)
+        if isinstance(cached, str):
+            return Path(cached)
+    _check_reachable(repo, ways_out)
+    for filename in filenames:
+        try:
+            return Path(hf_hub_download(repo, filename, cache_dir=cache_dir))
+        except LocalEntryNotFoundError as error:
+            raise UserError(f"{repo} could not be downloaded from the hub; {ways_out}") from error
+        except EntryNotFoundError:
+            continue
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            raise UserError(f"the hub does not give out {repo} ({type(error).__name__}); {ways_out}") from error
+    return None
+
+
+def url_file(url: str, cache_dir: str | None, ways_out: str) -> Path:
+    """Path of a file given by its address, downloaded once.
+
+    Raises:
+        UserError: it cannot be downloaded.
+    """
+    import torch
+
+    folder = Path(cache_dir or get_audiocraft_cache_dir() or Path(torch.hub.get_dir()) / "checkpoints")
+    path = folder / url.rsplit("/", 1)[-1]
+    if not path.is_file():
+        try:
+            with atomic_path(path) as temporary:
+                torch.hub.download_url_to_file(url, str(temporary))
+        except OSError as error:  # urllib's errors are OSErrors
+            raise UserError(f"{url} cannot be downloaded ({error}); {ways_out}") from error
+    return path
+
+
+def _check_reachable(repo: str, ways_out: str) -> None:
+    """One short request: the hub's own client would try again for half a minute before it gives up."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_PROBE_SECONDS)
+    except Exception as error:  # requests, httpx and the hub's offline mode each have their own family
+        raise UserError(f"{repo} is not in the cache and the hub cannot be reached; {ways_out}") from error

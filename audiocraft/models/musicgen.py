@@ -1,0 +1,91 @@
+"""MusicGen (arXiv 2306.05284): a transformer over codec tokens, with or without text."""
+
+from pathlib import Path
+
+import torch
+
+from ..errors import UserError
+from ..utils.device import resolve_device
+from .genmodel import BaseGenModel
+
+# Short names of the peer's models on the hub.
+_HUB_NAMES = {size: f"facebook/musicgen-{size}" for size in ("small", "medium", "large")}
+
+
+class MusicGen(BaseGenModel):
+    """Music from nothing, from a piece of audio, or (a model with text) from a description."""
+
+    @staticmethod
+    def get_pretrained(
+        name: str | Path = "facebook/musicgen-small", device: torch.device | str | None = None
+    ) -> "MusicGen":
+        """Load a model for playing, in float32.
+
+        Args:
+            name: the folder of an export (`state_dict.bin` + `compression_state_dict.bin`, ours or the peer's), a run
+                of this project (signature, `//sig/SIG` or folder; the averaged weights), a hub id, or `debug` (tiny and
+                random).
+            device: where to; None takes the fastest there is.
+        Raises:
+            UserError: nothing by that name, damaged files, or a codec that does not match the language model.
+        """
+        from . import builders, loaders
+
+        device = resolve_device(device)
+        if name == "debug":
+            codec = builders.get_debug_compression_model(device)
+            return MusicGen("debug", codec, builders.get_debug_lm_model(device), max_duration=30)
+        name = _HUB_NAMES.get(str(name), str(name))
+        package = loaders.load_lm_model_ckpt(name)
+        lm = loaders.build_lm_model(package, device)
+        codec_name = loaders.codec_of(name, package)
+        model = MusicGen(name, loaders.load_compression_model(codec_name, device), lm)
+        model.files = {"model": str(package["path"]), "codec": codec_name}
+        return model
+
+    def set_generation_params(
+        self,
+        use_sampling: bool = True,
+        top_k: int = 250,
+        top_p: float = 0.0,
+        temperature: float = 1.0,
+        duration: float = 30.0,
+        cfg_coef: float = 3.0,
+        two_step_cfg: bool = False,
+        extend_stride: float = 18,
+    ) -> None:
+        """Set how to generate.
+
+        Args:
+            use_sampling: draw each token from its distribution; False takes the likeliest (greedy).
+            top_k: keep the k likeliest tokens; 0 keeps all.
+            top_p: if above 0, keep the likeliest tokens up to this probability, and `top_k` is not used.
+            temperature: above 1 is wilder, below 1 tamer.
+            duration: seconds, a prompt included.
+            cfg_coef: strength of text guidance (arXiv 2207.12598); no effect on a model without text.
+            two_step_cfg: run the guided and the free half one after the other (less memory).
+            extend_stride: beyond the model's reach, seconds each further window adds; the rest of the window is the
+                context it continues. Where it is not below the reach, 60 % of the reach are taken.
+        Raises:
+            UserError: a value that makes no sense.
+        """
+        if use_sampling and temperature <= 0:
+            raise UserError(
+                f"temperature {temperature:g} is not above 0; use a small one, or greedy (use_sampling=False)"
+            )
+        if top_k < 0 or not 0 <= top_p <= 1:
+            raise UserError(f"top_k {top_k} and top_p {top_p:g} do not work; top_k is 0 or more, top_p between 0 and 1")
+        if duration <= 0:
+            raise UserError(f"a duration of {duration:g} s is nothing; give seconds above 0")
+        if extend_stride <= 0:
+            raise UserError(f"extend_stride {extend_stride:g} s adds nothing; give seconds above 0")
+        self.duration = duration
+        self.extend_stride = extend_stride
+        self.generation_params = {
+            "use_sampling": use_sampling,
+            "temp": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "cfg_coef": cfg_coef,
+            "two_step_cfg": two_step_cfg,
+        }

@@ -1,0 +1,186 @@
+"""MusicGen: loading, settings, seeds, windows, prompts, and codecs that do not match."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+
+from audiocraft.errors import UserError
+from audiocraft.models import MusicGen, builders, loaders
+from audiocraft.models.genmodel import count_frames
+
+
+@pytest.fixture(scope="module")
+def debug() -> MusicGen:
+    torch.manual_seed(0)
+    model = MusicGen.get_pretrained("debug", device="cpu")
+    model.max_duration = 2.0
+    return model
+
+
+def tokens(model: MusicGen, num: int, seed: int | None = 0) -> torch.Tensor:
+    wav, codes = model.generate_unconditional(num, return_tokens=True, seed=seed)
+    assert wav.shape == (num, 1, codes.shape[-1] * model.compression_model.hop_length)
+    return codes
+
+
+def test_folder_of_the_peer_without_conditioner(model_folder: Path) -> None:
+    model = MusicGen.get_pretrained(str(model_folder), device="cpu")
+    model.set_generation_params(duration=0.5)
+    assert (model.sample_rate, model.frame_rate, model.audio_channels) == (32000, 50, 1)
+    assert model.max_duration == 30
+    assert tokens(model, 2).shape == (2, 4, 25)
+    assert model.files["model"] == str(model_folder / "state_dict.bin")
+
+
+@pytest.mark.parametrize("by", ["signature", "prefix", "folder"])
+def test_run_plays_without_export(run_folder: Path, model_folder: Path, by: str) -> None:
+    name = {"signature": "cafe0123", "prefix": "//sig/cafe0123", "folder": str(run_folder)}[by]
+    run, exported = MusicGen.get_pretrained(name, "cpu"), MusicGen.get_pretrained(model_folder, "cpu")
+    assert run.max_duration == 2  # the run's segment
+    for model in (run, exported):
+        model.set_generation_params(duration=0.5)
+    assert torch.equal(tokens(run, 1), tokens(exported, 1))
+
+
+def test_seeds(debug: MusicGen) -> None:
+    debug.set_generation_params(duration=1.0)
+    three = tokens(debug, 3, seed=5)
+    assert torch.equal(three, tokens(debug, 3, seed=5))
+    assert torch.equal(three[2:], tokens(debug, 1, seed=7))
+    assert not torch.equal(three[0], three[1])
+    torch.manual_seed(3)
+    drawn = tokens(debug, 1, seed=None)
+    assert not torch.equal(drawn, tokens(debug, 1, seed=None))
+    torch.manual_seed(3)
+    assert torch.equal(drawn, tokens(debug, 1, seed=None))
+
+
+def test_longer_than_the_reach(debug: MusicGen) -> None:
+    """Each window continues the last one, draws new numbers, and the first equals a short generation."""
+    debug.set_generation_params(duration=2.0)
+    one_window = tokens(debug, 2)
+    debug.set_generation_params(duration=5.5, extend_stride=1.0)
+    long = tokens(debug, 2)
+    assert long.shape[-1] == count_frames(5.5, debug.frame_rate)
+    assert torch.equal(long[..., : one_window.shape[-1]], one_window)
+    window = one_window.shape[-1]
+    assert not torch.equal(long[..., window : window + 20], one_window[..., :20])
+    # Clips keep their seeds in later windows too.
+    assert torch.equal(tokens(debug, 1, seed=1), long[1:])
+    # A stride that does not fit into the reach falls back to a part of it.
+    debug.set_generation_params(duration=5.5, extend_stride=18)
+    assert tokens(debug, 1).shape == long[:1].shape
+
+
+def test_windows_see_the_overlap(debug: MusicGen) -> None:
+    """The second window is what the language model makes of the first one's tail."""
+    debug.set_generation_params(duration=3.0, extend_stride=1.0, use_sampling=False)
+    long = tokens(debug, 1)
+    window, stride = count_frames(2.0, debug.frame_rate), count_frames(1.0, debug.frame_rate)
+    again = debug.lm.generate(long[..., stride:window], max_gen_len=window, use_sampling=False)
+    assert torch.equal(again, long[..., stride:])
+
+
+def test_continuation(debug: MusicGen) -> None:
+    debug.set_generation_params(duration=1.0)
+    prompt = torch.randn(1, 1, 8000) * 0.1
+    wav, codes = debug.generate_continuation(prompt, 16000, return_tokens=True, seed=0)
+    encoded, _ = debug.compression_model.encode(
+        torch.nn.functional.pad(prompt, (0, 0)) if debug.sample_rate == 16000 else _resampled(prompt, 16000, debug)
+    )
+    assert torch.equal(codes[..., : encoded.shape[-1]], encoded)
+    assert codes.shape[-1] == count_frames(1.0, debug.frame_rate)
+    # [C, T] is one clip; more than the model's reach is continued from its tail.
+    debug.set_generation_params(duration=4.0, extend_stride=1.0)
+    long_prompt = torch.randn(1, 3 * debug.sample_rate) * 0.1
+    wav, codes = debug.generate_continuation(long_prompt, debug.sample_rate, return_tokens=True, seed=0)
+    assert wav.shape[0] == 1 and codes.shape[-1] == count_frames(4.0, debug.frame_rate)
+
+
+def _resampled(wav: torch.Tensor, rate: int, model: MusicGen) -> torch.Tensor:
+    from audiocraft.data.audio_utils import convert_audio
+
+    return convert_audio(wav, rate, model.sample_rate, model.audio_channels)
+
+
+def test_progress(debug: MusicGen) -> None:
+    seen: list[tuple[int, int]] = []
+    debug.set_custom_progress_callback(lambda done, total: seen.append((done, total)))
+    debug.set_generation_params(duration=3.0, extend_stride=1.0)
+    debug.generate_unconditional(1, progress=True, seed=0)
+    total = count_frames(3.0, debug.frame_rate)
+    assert seen[-1] == (total, total)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    seen.clear()
+    debug.generate_unconditional(1, seed=0)
+    assert not seen
+    debug.set_custom_progress_callback()
+
+
+def test_mistakes(debug: MusicGen) -> None:
+    for wrong in (
+        {"temperature": 0.0},
+        {"top_k": -1},
+        {"top_p": 1.5},
+        {"duration": 0.0},
+        {"extend_stride": 0.0},
+    ):
+        with pytest.raises(UserError):
+            debug.set_generation_params(**wrong)
+    debug.set_generation_params(duration=1.0)
+    with pytest.raises(UserError, match="without text"):
+        debug.generate(["a song"])
+    with pytest.raises(UserError, match="at least 1"):
+        debug.generate_unconditional(0)
+    with pytest.raises(UserError, match="fills the whole duration"):
+        debug.generate_continuation(torch.zeros(1, 1, debug.sample_rate), debug.sample_rate)
+    with pytest.raises(UserError, match="some samples"):
+        debug.generate_continuation(torch.zeros(1, 1, 0), 32000)
+    with pytest.raises(UserError, match="as many of each"):
+        debug.generate_continuation(torch.zeros(2, 1, 3200), 32000, [None])
+    debug.set_generation_params(duration=0.001)
+    with pytest.raises(UserError, match="less than one frame"):
+        debug.generate_unconditional(1)
+
+
+def test_codec_that_does_not_match(model_folder: Path) -> None:
+    lm = loaders.load_lm_model(model_folder)
+    with pytest.raises(UserError, match="64 codes per codebook, the codec 400"):
+        MusicGen("x", builders.get_debug_compression_model(), lm)
+    debug_lm = builders.get_debug_lm_model()
+    few = builders.get_debug_compression_model()
+    few.quantizer.n_q = 4
+    debug_lm.n_q = 5
+    with pytest.raises(UserError, match="5 codebooks"):
+        MusicGen("x", few, debug_lm)
+    debug_lm.n_q = 4
+    debug_lm.cfg = OmegaConf.create({"sample_rate": 48000})  # type: ignore[assignment]
+    with pytest.raises(UserError, match="48000 Hz"):
+        MusicGen("x", builders.get_debug_compression_model(), debug_lm)
+
+
+def test_more_codebooks_than_the_model_knows(model_folder: Path) -> None:
+    """A codec with codebooks to spare is used with those that the model speaks."""
+    lm = builders.get_debug_lm_model()
+    lm.n_q = 2
+    codec = builders.get_debug_compression_model()
+    assert MusicGen("x", codec, lm).compression_model.num_codebooks == 2
+
+
+def test_text_model_with_its_t5_beside_it(golden: Path, tmp_path: Path) -> None:
+    """Through the public API: guided greedy tokens equal the reference's; no description at all works too."""
+    pytest.importorskip("transformers")
+    folder = shutil.copytree(golden / "lm_text", tmp_path / "text")
+    shutil.copy(golden / "codec_ac" / "compression_state_dict.bin", folder)
+    model = MusicGen.get_pretrained(folder, "cpu")
+    model.set_generation_params(duration=0.8, use_sampling=False)
+    texts = json.loads((folder / "texts.json").read_text())["texts"]
+    _, codes = model.generate(texts, return_tokens=True)
+    assert torch.equal(codes, load_file(folder / "io.safetensors")["gen_cfg"])
+    _, codes = model.generate_unconditional(2, return_tokens=True)
+    assert torch.equal(codes, load_file(folder / "more.safetensors")["gen_all_none"])
