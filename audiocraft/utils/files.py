@@ -18,7 +18,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The parent folder is made if it is missing. The suffix is kept, so writers that look at it still work.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written; a former file at `path` is left as it was.
+        UserError: the disk is full or there can be no such file; a former file at `path` is left as it was.
     """
     path = Path(path)
     temporary: Path | None = None
@@ -38,8 +38,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         if is_disk_full(error):
             raise UserError(f"the disk is full, {path} was not written; free some space and run it again") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise UserError(f"{path} cannot be written ({error.strerror}); choose another folder") from error
+        # Before there is a temporary file, and when it gets its name, it is the place that is wrong: a folder of that
+        # name, a file where a folder should be. Other errors are those of the code inside the context.
+        place = temporary is None or str(error.filename) == str(temporary)
+        if place or error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise UserError(f"{path} cannot be written ({error.strerror}); choose another place") from error
         raise
     finally:
         if temporary is not None:

@@ -1,0 +1,194 @@
+"""Weight files: read without running foreign code, without a copy, and with errors that say what to do.
+
+Three layouts are known here:
+
+* an export (the peer's layout): `best_state` (tensors), `xp.cfg` (YAML text), `version`, `exported`; or `pretrained`
+  (a codec's name);
+* a checkpoint of a run of ours: `model`, `ema`, `best_state`, `xp.cfg`, `history` and more, plain values only;
+* plain tensors in a safetensors file, with the config beside it.
+"""
+
+import hashlib
+import typing as tp
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from ..errors import UserError
+from .checkpoint import load_checkpoint
+
+if tp.TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+STATES = ("ema", "best", "model")
+
+
+def read_package(path: str | Path) -> dict[str, tp.Any]:
+    """Read an export or a checkpoint; its tensors stay on disk (memory-mapped) until they are used.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds pickled objects (as the peer's own `checkpoint.th` does).
+    """
+    content = load_checkpoint(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a checkpoint (it holds a {type(content).__name__}); check the path")
+    return content
+
+
+def read_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no file {path}; check the path")
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise UserError(f"{path} is damaged or not a safetensors file; copy it again") from error
+
+
+def package_config(package: dict[str, tp.Any], path: str | Path) -> "DictConfig":
+    """The config (`xp.cfg`) that travels with the weights of an export or a checkpoint.
+
+    Raises:
+        UserError: there is none, or it is not a YAML mapping.
+    """
+    from omegaconf import DictConfig, OmegaConf
+
+    text = package.get("xp.cfg")
+    if not isinstance(text, str):
+        raise UserError(f"{path} has no config in it (xp.cfg), so its model cannot be rebuilt; export it again")
+    try:
+        cfg = OmegaConf.create(text)
+    except Exception as error:  # yaml and omegaconf raise a family of unrelated types
+        raise UserError(f"the config inside {path} cannot be read ({type(error).__name__}); export it again") from error
+    if not isinstance(cfg, DictConfig):
+        raise UserError(f"the config inside {path} is not a mapping; export it again")
+    return cfg
+
+
+def available_states(checkpoint: dict[str, tp.Any]) -> list[str]:
+    """Which of `ema`, `best`, `model` a run's checkpoint holds."""
+    return [state for state in STATES if _raw_state(checkpoint, state)]
+
+
+def _raw_state(checkpoint: dict[str, tp.Any], state: str) -> dict[str, torch.Tensor]:
+    if state == "ema":
+        return ((checkpoint.get("ema") or {}).get("state") or {}).get("model") or {}
+    if state == "best":
+        return (checkpoint.get("best_state") or {}).get("model") or {}
+    return checkpoint.get("model") or {}
+
+
+def select_state(
+    checkpoint: dict[str, tp.Any], state: str | None, path: str | Path
+) -> tuple[str, dict[str, torch.Tensor]]:
+    """Pick the weights of a run's checkpoint.
+
+    Args:
+        checkpoint: content of a run's `checkpoint.th`.
+        state: `ema` (average of the last steps), `best` (lowest validation loss), `model` (the last step), or
+            None for the average where the run kept one, else the last step.
+        path: the file, for messages.
+    Returns:
+        The state's name and all its tensors. What is not averaged (integer buffers) comes from the model itself.
+    Raises:
+        UserError: the checkpoint has no such state.
+    """
+    have = available_states(checkpoint)
+    if "model" not in have:
+        raise UserError(f"{path} holds no trained weights; train the run for at least one epoch first")
+    chosen = state or have[0 if have[0] != "best" else 1]
+    if chosen not in STATES:
+        raise UserError(f"there is no state {chosen!r}; choose one of {', '.join(STATES)}")
+    if chosen not in have:
+        raise UserError(f"{path} holds no {chosen!r} weights; choose one of {', '.join(have)}")
+    return chosen, {**_raw_state(checkpoint, "model"), **_raw_state(checkpoint, chosen)}
+
+
+def as_float32(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same tensors, floating ones in float32 (those that are stay where they are, uncopied)."""
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+class without_values(TorchFunctionMode):
+    """Context in which modules are built without a random start: weights are on their way.
+
+    Args:
+        device: `meta` builds shapes only. Norms of meta tensors make torch import its compiler, which takes seconds,
+            as would random numbers: modules that compute while they are built are better off on the `cpu`, where memory
+            that is never touched costs nothing.
+    """
+
+    _RANDOM = frozenset({"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "xavier_uniform_"})
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self._device = torch.device(device)
+
+    def __enter__(self) -> "without_values":
+        self._device.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: tp.Any) -> None:
+        super().__exit__(*error)
+        self._device.__exit__(*error)
+
+    def __torch_function__(
+        self, func: tp.Any, types: tp.Any, args: tuple[tp.Any, ...] = (), kwargs: dict[str, tp.Any] | None = None
+    ) -> tp.Any:
+        if getattr(func, "__name__", "") in self._RANDOM:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def fill_model(model: nn.Module, state: dict[str, torch.Tensor], path: str | Path) -> None:
+    """Give a model built in `without_values` its weights, without a copy.
+
+    Raises:
+        UserError: names or shapes do not fit the model that the config describes.
+    """
+    have, need = state.keys(), model.state_dict()
+    wrong = [
+        *(f"{name} is missing" for name in need if name not in have),
+        *(f"{name} is unknown" for name in have if name not in need),
+        *(
+            f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
+            for name, value in need.items()
+            if name in have and state[name].shape != value.shape
+        ),
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise UserError(f"the weights in {path} do not fit its config: {wrong[0]}{more}; export it again")
+    model.load_state_dict(as_float32(state), assign=True)
+    left = [name for name, value in (*model.named_parameters(), *model.named_buffers()) if value.is_meta]
+    assert not left, f"no values for {left}"
+
+
+def fingerprint(path: str | Path) -> str:
+    """Twelve hexadecimal digits that tell weight files apart by content.
+
+    A zip (every torch file) lists the checksums of its parts, so its fingerprint costs no reading of the weights.
+    """
+    path = Path(path)
+    digest = hashlib.sha256()
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for part in archive.infolist():
+                # The first folder is named after the file as it was written; it says nothing about the content.
+                digest.update(f"{part.filename.partition('/')[2]} {part.file_size} {part.CRC}\n".encode())
+    else:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:12]

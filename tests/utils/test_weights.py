@@ -1,0 +1,50 @@
+"""Weight files: what tells them apart, and models built without values."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from audiocraft.utils.weights import fill_model, fingerprint, without_values
+
+
+def test_fingerprint_is_of_the_content(tmp_path: Path) -> None:
+    weights = {"a": torch.arange(5.0)}
+    torch.save(weights, tmp_path / "one.bin")
+    torch.save(weights, tmp_path / "two.bin")
+    torch.save({"a": torch.arange(5.0) + 1}, tmp_path / "other.bin")
+    save_file(weights, tmp_path / "one.safetensors")
+    save_file(weights, tmp_path / "two.safetensors")
+    prints = {path.name: fingerprint(path) for path in tmp_path.iterdir()}
+    assert prints["one.bin"] == prints["two.bin"] != prints["other.bin"]
+    assert prints["one.safetensors"] == prints["two.safetensors"] != prints["one.bin"]
+    assert all(len(value) == 12 for value in prints.values())
+
+
+def test_no_random_start() -> None:
+    """Nothing is drawn while a model is built, and every value comes from the weights."""
+    before = torch.get_rng_state()
+    with without_values("meta"):
+        model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Embedding(4, 3), torch.nn.LayerNorm(3))
+        torch.nn.init.trunc_normal_(model[0].weight)
+    assert all(value.is_meta for value in model.parameters())
+    with without_values("cpu"):
+        torch.nn.Linear(3, 2)
+    assert torch.equal(before, torch.get_rng_state())
+    state = {name: torch.full(value.shape, 0.5) for name, value in model.state_dict().items()}
+    fill_model(model, state, "somewhere")
+    assert torch.equal(model[0](torch.ones(1, 3)), torch.full((1, 2), 2.0))
+
+
+def test_loading_does_not_import_the_compiler(model_folder: Path) -> None:
+    """torch's compiler takes seconds to import; a cold start has no use for it."""
+    code = (
+        "import sys; from audiocraft.models import MusicGen\n"
+        f"MusicGen.get_pretrained({str(model_folder)!r}, 'cpu').generate_unconditional\n"
+        "heavy = ('torch._dynamo', 'transformers', 'huggingface_hub', 'hydra', 'scipy', 'matplotlib')\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
