@@ -1,0 +1,6 @@
+"""`python -m audiocraft`."""
+
+from audiocraft.cli import main
+
+if __name__ == "__main__":
+    main()

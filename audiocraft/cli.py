@@ -1,0 +1,47 @@
+"""One command with subcommands. Each has a file of its own in `commands/` and imports what is heavy only when run."""
+
+import sys
+
+import typer
+
+from . import __version__
+from .commands import export, generate, manifest, train
+from .environment import refuse_peer
+from .errors import UserError
+
+app = typer.Typer(
+    name="python -m audiocraft",
+    help="Train a very small MusicGen from a folder of audio, and play with it.",
+    epilog="From audio to sound: train FOLDER, export RUN, generate MODEL. Each has its own --help.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("train", context_settings={"ignore_unknown_options": True})(train.train)
+app.command("export")(export.export)
+app.command("generate")(generate.generate)
+app.command("manifest")(manifest.manifest)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"micro-musicgen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print it and stop."),
+) -> None:
+    """Train a very small MusicGen from a folder of audio, and play with it."""
+
+
+def main() -> None:
+    """Entry point: a user's mistake ends in one line and exit code 2, never in a traceback."""
+    try:
+        refuse_peer()
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,148 @@
+"""`generate MODEL`: takes, each a sound file and a JSON that says how to make it again."""
+
+import typing as tp
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+if tp.TYPE_CHECKING:
+    import torch
+
+    from ..models.musicgen import MusicGen
+
+
+def generate(
+    model: Annotated[str, typer.Argument(help="Model folder, run (signature or folder), or hub id.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the takes; earlier ones in it are kept.")] = Path(
+        "takes"
+    ),
+    num: Annotated[int, typer.Option("--num", min=1, help="How many.")] = 4,
+    duration: Annotated[float, typer.Option("--duration", help="Seconds, a prompt included.")] = 10.0,
+    seed: Annotated[int | None, typer.Option("--seed", help="Take i uses SEED + i. Drawn if not given.")] = None,
+    temperature: Annotated[float, typer.Option("--temperature", help="Above 1 wilder, below 1 tamer.")] = 1.0,
+    top_k: Annotated[int, typer.Option("--top-k", help="Choose among the k likeliest codes; 0: all.")] = 250,
+    top_p: Annotated[float, typer.Option("--top-p", help="Above 0: the likeliest codes up to this probability.")] = 0.0,
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Always the likeliest code; every take is the same.")
+    ] = False,
+    prompt: Annotated[Path | None, typer.Option("--prompt", help="Audio file to continue.")] = None,
+    prompt_duration: Annotated[
+        float | None, typer.Option("--prompt-duration", help="Use that many seconds of it (default: at most half).")
+    ] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Description, for models trained with text.")] = None,
+    cfg: Annotated[float, typer.Option("--cfg", help="Strength of the description.")] = 3.0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Takes made at once; changes no sound.")] = 8,
+    format: Annotated[str, typer.Option("--format", help="wav, flac, ogg or mp3.")] = "wav",
+) -> None:
+    """Generate sound. Every take gets the next free number, and a JSON with its seed and settings."""
+    from ..errors import UserError
+
+    if format not in ("wav", "flac", "ogg", "mp3"):
+        raise UserError(f"audio cannot be written as {format!r}; choose wav, flac, ogg or mp3")
+    if prompt is None and prompt_duration is not None:
+        raise UserError("--prompt-duration needs a --prompt FILE; give one, or leave it out")
+
+    import torch
+
+    from ..models import MusicGen
+
+    musicgen = MusicGen.get_pretrained(model, device)
+    settings: dict[str, tp.Any] = {
+        "duration": duration,
+        "use_sampling": not greedy,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "cfg_coef": cfg,
+    }
+    musicgen.set_generation_params(**settings)
+    start = _read_prompt(prompt, prompt_duration, duration) if prompt else None
+    if seed is None:
+        seed = int(torch.randint(1 << 31, ()))
+    facts = {**_model_facts(model, musicgen), "settings": settings, "text": text, "prompt": start and start.facts}
+    facts |= {"device": str(musicgen.device), "torch": torch.__version__}
+    _make(musicgen, num, seed, batch_size, text, start, facts, out, format)
+
+
+class _Prompt(tp.NamedTuple):
+    wav: "torch.Tensor"  # [C, T]
+    sample_rate: int
+    facts: dict[str, tp.Any]
+
+
+def _read_prompt(path: Path, seconds: float | None, duration: float) -> _Prompt:
+    """The beginning of a file: what was asked for, else the whole file where it is at most half of the duration."""
+    from ..data.audio import audio_info, audio_read
+    from ..errors import UserError
+
+    if not path.is_file():
+        raise UserError(f"there is no audio file {path}; check --prompt")
+    if seconds is not None and not 0 < seconds < duration:
+        raise UserError(f"--prompt-duration {seconds:g} must lie between 0 and the duration ({duration:g} s)")
+    length = audio_info(path).duration
+    seconds = min(length, duration / 2 if seconds is None else seconds)
+    if seconds < length:
+        typer.echo(f"continuing the first {seconds:g} s of {path.name} ({length:.1f} s)")
+    wav, sample_rate = audio_read(path, duration=seconds)
+    return _Prompt(wav, sample_rate, {"file": str(path), "seconds": wav.shape[-1] / sample_rate})
+
+
+def _model_facts(name: str, musicgen: "MusicGen") -> dict[str, tp.Any]:
+    """Which weights: their names, what tells them apart, and the run they came from where the folder says so."""
+    import contextlib
+    import json
+
+    from ..utils.weights import fingerprint
+
+    facts: dict[str, tp.Any] = {"model": name}
+    for kind, file in musicgen.files.items():
+        facts[f"{kind}_file"] = file
+        if Path(file).is_file():
+            facts[f"{kind}_fingerprint"] = fingerprint(file)
+    notes = Path(musicgen.files.get("model", "")).parent / "export.json"
+    with contextlib.suppress(OSError, ValueError):  # a folder of the peer has none
+        exported = json.loads(notes.read_text(encoding="utf-8"))
+        facts["trained"] = {key: exported.get(key) for key in ("run", "epoch", "state")}
+    return facts
+
+
+def _make(
+    musicgen: "MusicGen",
+    num: int,
+    seed: int,
+    batch_size: int,
+    text: str | None,
+    prompt: _Prompt | None,
+    facts: dict[str, tp.Any],
+    out: Path,
+    format: str,
+) -> None:
+    from tqdm import tqdm
+
+    from ..models.genmodel import count_frames
+    from ..utils.takes import save_take
+
+    frames = count_frames(facts["settings"]["duration"], musicgen.frame_rate)
+    with tqdm(total=num * frames, desc="Generating", unit="frame", unit_scale=True) as bar:
+        for first in range(0, num, batch_size):
+            count = min(batch_size, num - first)
+
+            def show(done: int, total: int, before: int = first * frames, new: int = count * frames) -> None:
+                bar.update(before + round(new * done / total) - bar.n)
+
+            musicgen.set_custom_progress_callback(show)
+            if prompt is None:
+                wavs = musicgen.generate([text] * count, progress=True, seed=seed + first)
+            else:
+                wavs = musicgen.generate_continuation(
+                    prompt.wav.expand(count, -1, -1),
+                    prompt.sample_rate,
+                    [text] * count,
+                    progress=True,
+                    seed=seed + first,
+                )
+            for i, wav in enumerate(wavs):
+                path = save_take(out, wav, musicgen.sample_rate, {"seed": seed + first + i, **facts}, format)
+                bar.write(f"{path}  seed {seed + first + i}")
