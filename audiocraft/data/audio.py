@@ -212,6 +212,17 @@ def _av_blocks(path: Path, seconds: float) -> tuple[Iterator[torch.Tensor], int]
     return blocks(), rate
 
 
+def written_suffix(format: str) -> str:
+    """Ending of the files that `audio_write` makes of a format.
+
+    Raises:
+        UserError: it does not write that format.
+    """
+    if format not in _WRITE_SUFFIX:
+        raise UserError(f"audio cannot be written as {format!r}; choose one of {', '.join(_WRITE_SUFFIX)}")
+    return _WRITE_SUFFIX[format]
+
+
 def audio_write(
     stem_name: str | Path,
     wav: torch.Tensor,
@@ -248,13 +259,12 @@ def audio_write(
     Raises:
         UserError: unknown format, NaN samples, a rate the format cannot hold, a missing folder, a full disk.
     """
-    if format not in _WRITE_SUFFIX:
-        raise UserError(f"audio cannot be written as {format!r}; choose one of {', '.join(_WRITE_SUFFIX)}")
+    suffix = written_suffix(format)
     if not wav.is_floating_point() or wav.dim() > 2:
         raise ValueError(f"wav must be floating point [C, T] or [T], not {wav.dtype} {tuple(wav.shape)}")
     path = Path(stem_name)
     if add_suffix:
-        path = path.with_name(path.name + _WRITE_SUFFIX[format])
+        path = path.with_name(path.name + suffix)
     wav = wav.detach().float().cpu()
     wav = wav[None] if wav.dim() == 1 else wav
     if not torch.isfinite(wav).all():

@@ -5,6 +5,7 @@ The command: python -m audiocraft.data.audio_dataset FOLDER egs/NAME/data.jsonl 
 
 import copy
 import logging
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -16,9 +17,10 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from ..errors import UserError
+from ..utils.segments import AudioMeta, BaseInfo, SegmentInfo
 from .audio import UnreadableAudio, audio_read
 from .audio_utils import convert_audio
-from .manifest import AudioMeta, BaseInfo, SegmentInfo, find_manifest, load_audio_meta, save_audio_meta
+from .manifest import find_manifest, load_audio_meta, save_audio_meta
 from .scan import DEFAULT_EXTS, find_audio_files, scan_folder
 from .short import check_short, fill, seek_range
 
@@ -368,6 +370,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; no manifest was written", file=sys.stderr)
+        return 128 + signal.SIGINT
     print("\n".join([*report.lines(), f"written to {args.output_meta_file}"]))
     return 0
 

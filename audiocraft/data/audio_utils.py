@@ -200,7 +200,11 @@ def _clipped(wav: torch.Tensor, log_clipping: bool, name: str | None) -> torch.T
 
 
 def f32_pcm(wav: torch.Tensor) -> torch.Tensor:
-    """int16 or int32 samples as float32 in [-1, 1); floating point passes."""
+    """int16 or int32 samples as float32 in [-1, 1); floating point passes.
+
+    Raises:
+        ValueError: other integers.
+    """
     if wav.is_floating_point():
         return wav
     if wav.dtype == torch.int16:
@@ -211,16 +215,20 @@ def f32_pcm(wav: torch.Tensor) -> torch.Tensor:
 
 
 def i16_pcm(wav: torch.Tensor) -> torch.Tensor:
-    """float samples in [-1, 1] as int16; int16 passes.
+    """float samples in [-1, 1] as int16, rounded to nearest; int16 passes.
 
-    One step of the scale is 2^-15. Where that would overflow at the top, everything is scaled by 32767 instead, so that
-    the shape of the wave is kept.
+    One step of the scale is 2^-15. int16 ends one step below full scale: if a sample would round to that, all are
+    scaled by 32767 instead, so that the shape of the wave is kept.
+
+    Raises:
+        ValueError: other integers.
     """
     if wav.dtype == torch.int16:
         return wav
     if not wav.is_floating_point():
         raise ValueError(f"samples must be int16 or floating point, not {wav.dtype}")
-    scaled = (wav * 2**15).round()
-    if scaled.numel() and scaled.max() >= 2**15:
-        scaled = (wav * (2**15 - 1)).round()
-    return scaled.clamp(-(2**15), 2**15 - 1).to(torch.int16)
+    wav = wav.float()  # half precision does not know 32767
+    limits = torch.iinfo(torch.int16)
+    overflows = bool((wav >= 1 - 2**-16).any())
+    steps = limits.max if overflows else -limits.min
+    return (wav * steps).round().clamp(limits.min, limits.max).short()

@@ -1,22 +1,13 @@
-"""Segments that know what they may be conditioned on, and readers for the loose values found in JSON files about
-music."""
+"""Segments without conditions, and readers for the loose values found in JSON files about music."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ..modules.attributes import ConditioningAttributes
+from ..modules.attributes import ConditioningAttributes, SegmentWithAttributes
+from ..utils.segments import AudioMeta, SegmentInfo
 from .audio_dataset import AudioDataset
-from .manifest import AudioMeta, SegmentInfo
-
-
-@dataclass
-class SegmentWithAttributes(SegmentInfo):
-    """A segment that can say its conditions."""
-
-    def to_condition_attributes(self) -> ConditioningAttributes:
-        raise NotImplementedError
 
 
 @dataclass

@@ -4,56 +4,16 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
 
 from ..errors import UserError
 from ..utils.files import atomic_path
+from ..utils.segments import AudioMeta
 
 MANIFEST_NAMES = ("data.jsonl", "data.jsonl.gz")
 _REMEDY = "python -m audiocraft.data.audio_dataset FOLDER"
-
-
-@dataclass
-class BaseInfo:
-    """A record that goes to and from plain dictionaries; unknown keys are passed over."""
-
-    @classmethod
-    def from_dict(cls, dictionary: dict) -> Self:
-        known = {field.name for field in fields(cls)}
-        return cls(**{key: value for key, value in dictionary.items() if key in known})
-
-    def to_dict(self) -> dict[str, Any]:
-        # One level deep: a manifest's record is flat, and tensors must not be copied.
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-
-@dataclass(order=True)
-class AudioMeta(BaseInfo):
-    """One line of a manifest: `duration` in seconds, `sample_rate` in Hz, `amplitude` the largest absolute sample if it
-    was measured, `weight` how often to draw the file relative to others (none counts as 1), `info_path` a JSON file
-    about it if that does not lie beside it."""
-
-    path: str
-    duration: float
-    sample_rate: int
-    amplitude: float | None = None
-    weight: float | None = None
-    info_path: str | None = None
-
-
-@dataclass(order=True)
-class SegmentInfo(BaseInfo):
-    """Where a training segment comes from. `seek_time` is in seconds; of `total_frames` samples the first `n_frames`
-    are audio and the rest is padding; `sample_rate` and `channels` are those of the tensor, after conversion."""
-
-    meta: AudioMeta
-    seek_time: float
-    n_frames: int
-    total_frames: int
-    sample_rate: int
-    channels: int
+# Seconds; thirty years. JSON knows Infinity too.
+_LONGEST = 1e9
 
 
 def save_audio_meta(path: str | Path, meta: Iterable[AudioMeta]) -> None:
@@ -112,7 +72,10 @@ def _lines(path: Path) -> list[str]:
     path = find_manifest(path)
     try:
         data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode().splitlines()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode(
+            "utf-8-sig"
+        )  # some editors leave a mark
+        return text.split("\n")  # splitlines also cuts at characters that a path may hold
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"the manifest {path} is damaged ({error}); make it anew with {_REMEDY} {path}") from error
 
@@ -121,7 +84,7 @@ def _parse(line: str, number: int, path: Path) -> AudioMeta:
     try:
         item = AudioMeta.from_dict(json.loads(line))
         item.duration, item.sample_rate = float(item.duration), int(item.sample_rate)
-        if not (isinstance(item.path, str) and item.duration >= 0 and item.sample_rate > 0):
+        if not (isinstance(item.path, str) and 0 <= item.duration < _LONGEST and item.sample_rate > 0):
             raise ValueError("a value is out of its range")
         if item.weight is not None and not 0 <= float(item.weight) < float("inf"):
             raise ValueError("the weight is not a number from 0 up")

@@ -99,6 +99,7 @@ class MelSpectrogramWrapper(nn.Module):
         return mel.reshape(B, -1, mel.shape[-1])
 
     def logarithm(self, mel: torch.Tensor) -> torch.Tensor:
+        """log10 of what `power` gives, above the floor."""
         return torch.log10(self.floor_level + mel)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

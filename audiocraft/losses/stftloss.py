@@ -39,6 +39,7 @@ class SpectralConvergenceLoss(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x_mag: torch.Tensor, y_mag: torch.Tensor) -> torch.Tensor:
+        """Magnitudes of estimate and reference, of one shape → a scalar."""
         return torch.linalg.norm(y_mag - x_mag) / (torch.linalg.norm(y_mag) + self.epsilon)
 
 
@@ -50,6 +51,7 @@ class LogSTFTMagnitudeLoss(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x_mag: torch.Tensor, y_mag: torch.Tensor) -> torch.Tensor:
+        """Magnitudes of estimate and reference, of one shape → a scalar."""
         return F.l1_loss(torch.log(self.epsilon + x_mag), torch.log(self.epsilon + y_mag))
 
 

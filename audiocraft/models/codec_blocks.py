@@ -1,8 +1,7 @@
 """EnCodec on signals of any length, block by block, in bounded memory and with the result of the whole signal.
 
 `encode_blocks` and `decode_blocks` turn one stream into another. `BlockEncoder` and `BlockDecoder` are the same for
-callers that
-push: the state is an object of the caller's. `EncodecModel` itself uses them for long input.
+callers that push: the state is an object of the caller's. `EncodecModel` itself uses them for long input.
 """
 
 import typing as tp
@@ -11,6 +10,7 @@ import torch
 
 from ..errors import UserError
 from ..modules.chunked import can_stream, plan
+from ..utils.device import full_float32
 
 if tp.TYPE_CHECKING:
     from .encodec import EncodecModel
@@ -55,7 +55,8 @@ class BlockEncoder:
     @torch.no_grad()
     def push(self, state: tp.Any, wav: torch.Tensor, last: bool = False) -> torch.Tensor:
         """wav [B, C, t] (t may be 0) → the codes [B, K, f] that are final now, f may be 0."""
-        return self.quantizer.encode(self.stage.push(state, wav, last))
+        with full_float32():
+            return self.quantizer.encode(self.stage.push(state, wav, last))
 
 
 class BlockDecoder:
@@ -72,7 +73,8 @@ class BlockDecoder:
     @torch.no_grad()
     def push(self, state: tp.Any, codes: torch.Tensor, last: bool = False) -> torch.Tensor:
         """codes [B, K, f] (f may be 0) → the wav [B, C, t] that is final now."""
-        return self.stage.push(state, self.quantizer.decode(codes), last)
+        with full_float32():
+            return self.stage.push(state, self.quantizer.decode(codes), last)
 
 
 def _resize(blocks: tp.Iterable[torch.Tensor], size: int) -> tp.Iterator[tuple[torch.Tensor, bool]]:

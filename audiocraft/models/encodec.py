@@ -2,12 +2,14 @@
 
 import typing as tp
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 
 import torch
 from torch import nn
 
 from ..errors import UserError
 from ..quantization.base import BaseQuantizer, QuantizedResult
+from ..utils.device import full_float32
 from .codec_blocks import decode_blocks, decode_long, encode_blocks, encode_long, needs_blocks
 
 __all__ = ["CompressionModel", "EncodecModel", "decode_blocks", "encode_blocks"]
@@ -25,7 +27,9 @@ class CompressionModel(ABC, nn.Module):
     hop_length: int
 
     @abstractmethod
-    def forward(self, x: torch.Tensor) -> QuantizedResult: ...
+    def forward(self, x: torch.Tensor) -> QuantizedResult:
+        """wav [B, C, T] → QuantizedResult: x the decoded wav [B, C, T], codes [B, K, F], bandwidth in kb/s, and what
+        training needs."""
 
     @abstractmethod
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -69,6 +73,9 @@ class CompressionModel(ABC, nn.Module):
 class EncodecModel(CompressionModel):
     """EnCodec: convolutional encoder and decoder around a residual vector quantiser.
 
+    `encode`, `decode`, and `forward` in evaluation mode compute float32 in full, see `full_float32`; training leaves
+    TF32 as torch sets it.
+
     Args:
         encoder, decoder: wav [B, C, T] → latents [B, D, F] and back.
         frame_rate: latents per second. sample_rate: Hz. channels: C.
@@ -100,17 +107,21 @@ class EncodecModel(CompressionModel):
 
     @property
     def cardinality(self) -> int:
+        """Codes per codebook."""
         return tp.cast(int, self.quantizer.bins)
 
     @property
     def num_codebooks(self) -> int:
+        """Codebooks in use, K."""
         return self.quantizer.num_codebooks
 
     @property
     def total_codebooks(self) -> int:
+        """Codebooks there are."""
         return self.quantizer.total_codebooks
 
     def set_num_codebooks(self, n: int) -> None:
+        """As CompressionModel.set_num_codebooks."""
         self.quantizer.set_num_codebooks(n)
 
     def check_wav(self, x: torch.Tensor) -> None:
@@ -154,8 +165,9 @@ class EncodecModel(CompressionModel):
             bandwidth = self.quantizer.bandwidth(codes, self.frame_rate)
             return QuantizedResult(wav, codes, bandwidth, penalty=torch.zeros((), device=x.device))
         x, scale = self.preprocess(x)
-        result = self.quantizer(self.encoder(x), self.frame_rate)
-        result.x = self.postprocess(self.decoder(result.x)[..., :length], scale)
+        with nullcontext() if self.training else full_float32():
+            result = self.quantizer(self.encoder(x), self.frame_rate)
+            result.x = self.postprocess(self.decoder(result.x)[..., :length], scale)
         return result
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -165,7 +177,8 @@ class EncodecModel(CompressionModel):
             scale = self.measure_scale(x)
             return encode_long(self, x, scale), scale
         x, scale = self.preprocess(x)
-        return self.quantizer.encode(self.encoder(x)), scale
+        with full_float32():
+            return self.quantizer.encode(self.encoder(x)), scale
 
     def decode(self, codes: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
         """As CompressionModel.decode, long input in blocks. Raises UserError for a wrong shape or codes that do not
@@ -173,7 +186,9 @@ class EncodecModel(CompressionModel):
         self.quantizer.check_codes(codes)
         if needs_blocks(self, len(codes), codes.shape[-1] * self.hop_length):
             return decode_long(self, codes, scale)
-        return self.postprocess(self.decoder(self.decode_latent(codes)), scale)
+        with full_float32():
+            return self.postprocess(self.decoder(self.decode_latent(codes)), scale)
 
     def decode_latent(self, codes: torch.Tensor) -> torch.Tensor:
+        """codes [B, K, F] → latents [B, D, F], float32."""
         return self.quantizer.decode(codes)

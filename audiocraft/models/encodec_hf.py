@@ -5,7 +5,6 @@ The layout is the same network under other names, with one codebook row per `qua
 """
 
 import json
-import math
 import re
 import typing as tp
 from pathlib import Path
@@ -13,22 +12,10 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError
-from ..modules.seanet import SEANetDecoder, SEANetEncoder
-from ..quantization import ResidualVectorQuantizer
-from .encodec import EncodecModel
+from ..utils.weights import read_safetensors
 
+HF_FILE = "model.safetensors"
 _NEWER_NORM_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
-
-
-def is_hf_encodec(folder: str | Path) -> bool:
-    """Whether `folder` holds a codec in this layout."""
-    config = Path(folder) / "config.json"
-    if not config.is_file():
-        return False
-    try:
-        return json.loads(config.read_text(encoding="utf-8")).get("model_type") == "encodec"
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def map_hf_key(key: str, upsampling: tp.Collection[int]) -> str:
@@ -45,85 +32,111 @@ def map_hf_key(key: str, upsampling: tp.Collection[int]) -> str:
     return re.sub(r"\.norm\.(?=bias|weight)", f".{ours}.norm.", key)
 
 
-def model_from_hf_config(config: dict[str, tp.Any], n_codebooks: int) -> EncodecModel:
-    """Untrained codec as `config` describes it. Raises UserError for what only the peer's 48 kHz model uses."""
-    if config.get("chunk_length_s") is not None:
+def map_hf_state(state: tp.Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Their weights under our names."""
+    # Of the decoder's convolutions outside residual blocks the first and the last keep the rate, all others raise it.
+    plain = {int(m[1]) for key in state if (m := re.match(r"decoder\.layers\.(\d+)\.conv\.", key))}
+    return {map_hf_key(key, sorted(plain)[1:-1]): value for key, value in state.items()}
+
+
+def map_hf_config(hf: dict[str, tp.Any], n_codebooks: int) -> str:
+    """Their config.json as the peer's config, YAML text.
+
+    Args:
+        hf: content of config.json.
+        n_codebooks: K; the file itself has it only as a bandwidth.
+    Raises:
+        UserError: something that only the peer's 48 kHz model uses.
+        KeyError: a key is missing.
+    """
+    from omegaconf import OmegaConf
+
+    if hf.get("chunk_length_s") is not None:
         raise UserError(
             "this codec cuts audio into overlapping chunks (chunk_length_s), which is not served; "
             "use facebook/encodec_32khz or //pretrained/mini_32khz"
         )
-    ratios = list(config["upsampling_ratios"])
-    causal = bool(config["use_causal_conv"])
-    shared: dict[str, tp.Any] = {
-        "channels": config["audio_channels"],
-        "dimension": config["hidden_size"],
-        "n_filters": config["num_filters"],
-        "n_residual_layers": config["num_residual_layers"],
-        "ratios": ratios,
-        "norm": config["norm_type"],
-        "kernel_size": config["kernel_size"],
-        "last_kernel_size": config["last_kernel_size"],
-        "residual_kernel_size": config["residual_kernel_size"],
-        "dilation_base": config["dilation_growth_rate"],
-        "causal": causal,
-        "pad_mode": config["pad_mode"],
-        "true_skip": not config["use_conv_shortcut"],
-        "compress": config["compress"],
-        "lstm": config["num_lstm_layers"],
+    causal = bool(hf["use_causal_conv"])
+    cfg = {
+        "device": "cpu",
+        "dtype": "float32",
+        "solver": "compression",
+        "sample_rate": hf["sampling_rate"],
+        "channels": hf["audio_channels"],
+        "compression_model": "encodec",
+        "encodec": {
+            "autoencoder": "seanet",
+            "quantizer": "rvq",
+            "sample_rate": hf["sampling_rate"],
+            "channels": hf["audio_channels"],
+            "causal": causal,
+            "renormalize": bool(hf["normalize"]),
+        },
+        "seanet": {
+            "dimension": hf["hidden_size"],
+            "channels": hf["audio_channels"],
+            "causal": causal,
+            "n_filters": hf["num_filters"],
+            "n_residual_layers": hf["num_residual_layers"],
+            "ratios": hf["upsampling_ratios"],
+            "activation": "ELU",
+            "activation_params": {"alpha": 1.0},
+            "norm": hf["norm_type"],
+            "norm_params": {},
+            "kernel_size": hf["kernel_size"],
+            "residual_kernel_size": hf["residual_kernel_size"],
+            "last_kernel_size": hf["last_kernel_size"],
+            "dilation_base": hf["dilation_growth_rate"],
+            "pad_mode": hf["pad_mode"],
+            "true_skip": not hf["use_conv_shortcut"],
+            "compress": hf["compress"],
+            "lstm": hf["num_lstm_layers"],
+            "disable_norm_outer_blocks": 0,
+            "decoder": {
+                "trim_right_ratio": hf.get("trim_right_ratio", 1.0) if causal else 1.0,
+                "final_activation": None,
+                "final_activation_params": None,
+            },
+            "encoder": {},
+        },
+        "rvq": {
+            "n_q": n_codebooks,
+            "q_dropout": False,
+            "bins": hf["codebook_size"],
+            "decay": 0.99,
+            "kmeans_init": True,
+            "kmeans_iters": 50,
+            "threshold_ema_dead_code": 2,
+            "orthogonal_reg_weight": 0.0,
+            "orthogonal_reg_active_codes_only": False,
+        },
+        "no_quant": {},
     }
-    encoder = SEANetEncoder(**shared)
-    trim = config.get("trim_right_ratio", 1.0) if causal else 1.0
-    decoder = SEANetDecoder(**shared, trim_right_ratio=trim)
-    quantizer = ResidualVectorQuantizer(
-        dimension=config["hidden_size"], n_q=n_codebooks, bins=config["codebook_size"], kmeans_init=False
-    )
-    sample_rate = config["sampling_rate"]
-    return EncodecModel(
-        encoder,
-        decoder,
-        quantizer,
-        frame_rate=math.ceil(sample_rate / math.prod(ratios)),
-        sample_rate=sample_rate,
-        channels=config["audio_channels"],
-        causal=causal,
-        renormalize=bool(config["normalize"]),
-    )
+    return OmegaConf.to_yaml(OmegaConf.create(cfg))
 
 
-def load_hf_encodec(folder: str | Path) -> EncodecModel:
-    """Codec from a folder with config.json and model.safetensors, in eval mode on the CPU.
+def read_hf_codec(folder: str | Path) -> tuple[dict[str, torch.Tensor], str]:
+    """Weights, under our names, and config, as the peer's YAML text, of a folder with config.json and
+    model.safetensors.
 
-    Raises UserError if a file is missing, damaged, or does not describe a codec that this project can build.
+    Raises:
+        UserError: a file is missing, damaged, or describes no codec that this project can build.
     """
-    import safetensors
-    import safetensors.torch
-
     folder = Path(folder)
-    config_path, weights_path = folder / "config.json", folder / "model.safetensors"
-    for path in (config_path, weights_path):
-        if not path.is_file():
-            raise UserError(
-                f"{folder} lacks {path.name}; a Hugging Face codec is a config.json and a model.safetensors"
-            )
+    config_path, weights_path = folder / "config.json", folder / HF_FILE
+    if not config_path.is_file():
+        raise UserError(f"{folder} lacks config.json; a Hugging Face codec is a config.json and a {HF_FILE}")
     try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        state = safetensors.torch.load_file(weights_path)
-    except (ValueError, OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{folder} holds a damaged codec ({error}); fetch it again") from None
-    if not isinstance(config, dict) or config.get("model_type") != "encodec":
+        hf = json.loads(config_path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{config_path} is damaged ({error}); fetch it again") from None
+    if not isinstance(hf, dict) or hf.get("model_type") != "encodec":
         raise UserError(f"{config_path} does not describe an EnCodec model; give a folder with model_type encodec")
+    state = read_safetensors(weights_path)
     layers = [key for key in state if re.fullmatch(r"quantizer\.layers\.\d+\.codebook\.embed", key)]
     if not layers:
         raise UserError(f"{weights_path} holds no codebooks, so it is not an EnCodec model; fetch it again")
     try:
-        model = model_from_hf_config(config, len(layers))
+        return map_hf_state(state), map_hf_config(hf, len(layers))
     except KeyError as error:
         raise UserError(f"{config_path} lacks the key {error}; fetch it again") from None
-    ours = model.state_dict()
-    upsampling = {int(key.split(".")[2]) for key in ours if key.startswith("decoder.model.") and ".convtr." in key}
-    mapped: dict[str, torch.Tensor] = {map_hf_key(key, upsampling): value.float() for key, value in state.items()}
-    wrong = [k for k in ours if k not in mapped or mapped[k].shape != ours[k].shape] or sorted(set(mapped) - set(ours))
-    if wrong:
-        raise UserError(f"{weights_path} does not fit its config.json at '{wrong[0]}'; fetch both again")
-    model.load_state_dict(mapped)
-    return model.eval()

@@ -138,6 +138,8 @@ class BaseGenModel(ABC):
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Generate one clip per description (B of them). Arguments and results as `generate_unconditional`.
 
+        With texts, clip i of a seed is the same in all batches whose longest text has as many tokens.
+
         Raises:
             UserError: the model was trained without text and a description is not empty.
         """

@@ -57,10 +57,14 @@ def url_file(url: str, cache_dir: str | None, ways_out: str) -> Path:
     Raises:
         UserError: it cannot be downloaded.
     """
+    import hashlib
+    from urllib.parse import urlsplit
+
     import torch
 
     folder = Path(cache_dir or get_audiocraft_cache_dir() or Path(torch.hub.get_dir()) / "checkpoints")
-    path = folder / url.rsplit("/", 1)[-1]
+    # Files of one name from two addresses are two files.
+    path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{urlsplit(url).path.rsplit('/', 1)[-1]}"
     if not path.is_file():
         try:
             with atomic_path(path) as temporary:

@@ -177,18 +177,22 @@ class LMModel(nn.Module):
 
     @property
     def special_token_id(self) -> int:
+        """What stands for "no code" in a sequence."""
         return self.card
 
     @property
     def num_codebooks(self) -> int:
+        """K."""
         return self.n_q
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are; sequences must be there too."""
         return next(self.emb.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the weights."""
         return next(self.emb.parameters()).dtype
 
     def condition(self, conditions: Sequence[ConditioningAttributes]) -> ConditionTensors:
@@ -253,8 +257,9 @@ class LMModel(nn.Module):
         sequence, _, _ = pattern.build_pattern_sequence(codes, self.special_token_id, keep_only_valid_steps)
         logits = self(sequence, conditions, condition_tensors)
         steps = sequence.shape[-1]
-        indexes, mask = pattern.reverted_indexes(steps, keep_only_valid_steps, is_model_output=True)
-        indexes, mask = indexes.to(codes.device), mask.to(codes.device)
+        indexes, mask = pattern.reverted_indexes(
+            steps, keep_only_valid_steps, is_model_output=True, device=codes.device
+        )
         # As Pattern.revert_pattern_logits, with card last: one gather of whole rows, and no copy of all logits before.
         logits = logits.flatten(1, 2)[:, indexes.clamp(max=n_q * steps - 1).flatten()].unflatten(1, (n_q, frames))
         logits = logits.masked_fill(~mask[..., None], float("nan"))
@@ -292,8 +297,9 @@ class LMModel(nn.Module):
             remove_prompts: leave the prompt out of the result.
             check: verify that every code was set and that the prompt is as it was.
             callback: called after each step with the steps done and the steps there are.
-            seed: clip i draws from seed + i, and comes out the same alone or in any batch; None takes one from
-                torch's global random numbers.
+            seed: clip i draws from seed + i, and comes out the same alone or in any batch (with texts, in any batch
+                whose longest text is as long: shorter ones are filled up, and attention sees that); None takes one
+                from torch's global random numbers.
 
         Returns:
             codes, int64 [B, K, F], F less P with `remove_prompts`.

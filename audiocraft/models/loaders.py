@@ -18,9 +18,19 @@ from .. import __version__
 from ..environment import resource_dir
 from ..errors import UserError
 from ..utils.checkpoint import checkpoint_name, resolve_checkpoint_path
-from ..utils.weights import fill_model, package_config, read_package, read_safetensors, select_state, without_values
+from ..utils.weights import (
+    CODEC_FILE,
+    LM_FILE,
+    fill_model,
+    package_config,
+    read_package,
+    read_safetensors,
+    select_state,
+    without_values,
+)
 from . import builders
 from .encodec import CompressionModel
+from .encodec_hf import HF_FILE, read_hf_codec
 from .hub import get_audiocraft_cache_dir, hub_file, is_hub_id, url_file
 from .lm import LMModel
 
@@ -35,9 +45,6 @@ __all__ = [
     "load_lm_model_ckpt",
 ]
 
-LM_FILE = "state_dict.bin"
-CODEC_FILE = "compression_state_dict.bin"
-HF_FILE = "model.safetensors"
 SHIPPED_CODEC = "mini_32khz"
 Package = dict[str, tp.Any]
 
@@ -111,10 +118,40 @@ def codec_of(name: str | Path, package: Package) -> str:
             return str(path.parent / CODEC_FILE)
         if not Path(name).expanduser().exists() and is_hub_id(str(name)):
             return str(name)
-    codec = package_config(package, path).get("compression_model_checkpoint")
-    if not codec:
+    return trained_codec(package_config(package, path), path)
+
+
+def trained_codec(cfg: "DictConfig", path: Path) -> str:
+    """Name of the codec that a language model was trained with; a local one by its absolute path.
+
+    A relative path was meant from the folder where the training was started, which is where its outputs folder is
+    unless somebody moved that; from there it is looked for first.
+
+    Args:
+        cfg: the model's config.
+        path: of its weights.
+    Raises:
+        UserError: the config names none, or a relative path that leads nowhere.
+    """
+    name = str(cfg.get("compression_model_checkpoint") or "")
+    if not name:
         raise UserError(f"{path} names no codec and no {CODEC_FILE} lies beside it; export the model again")
-    return str(codec)
+    bare = name.removeprefix("//pretrained/")
+    shipped = bare != name and "/" not in bare
+    if shipped or bare.startswith(("//", "https://", "~")) or Path(bare).is_absolute():
+        return name
+    run = path.resolve().parent
+    # A run is FOLDER/outputs/xps/SIGNATURE.
+    starts = [run.parents[2]] if run.parent.name == "xps" and len(run.parents) > 2 else []
+    for start in (*starts, Path.cwd()):
+        if (start / bare).exists():
+            return str((start / bare).resolve())
+    if "/" in bare and not is_hub_id(bare):
+        raise UserError(
+            f"the codec {name!r} that {path} was trained with is not there from here; run this in the folder where the "
+            "training was started, or put the codec back there"
+        )
+    return name
 
 
 def load_compression_model_ckpt(file_or_url_or_id: str | Path, cache_dir: str | None = None) -> Package:
@@ -162,16 +199,8 @@ def codec_package(name: str | Path, cache_dir: str | None = None) -> Package:
         if config.is_file():
             text = config.read_text(encoding="utf-8")
             return {"best_state": read_safetensors(weights), "xp.cfg": text, "version": __version__, "path": weights}
-        from ..utils.export_config import hf_codec_config
-        from .encodec_hf import load_hf_encodec
-
-        codec = load_hf_encodec(folder)
-        return {
-            "best_state": codec.state_dict(),
-            "xp.cfg": hf_codec_config(folder / "config.json"),
-            "version": __version__,
-            "path": weights,
-        }
+        state, text = read_hf_codec(folder)
+        return {"best_state": state, "xp.cfg": text, "version": __version__, "path": weights}
     package = load_compression_model_ckpt(name, cache_dir)
     return codec_package(f"//pretrained/{package['pretrained']}", cache_dir) if "pretrained" in package else package
 

@@ -31,6 +31,7 @@ class Branch:
     fused: FusedConditions
 
     def clone(self) -> "Branch":
+        """A copy that goes on by itself."""
         # Conditions are never written to.
         return Branch(self.cache.clone(), self.fused)
 

@@ -18,21 +18,28 @@ class CustomGLU(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [..., 2 N, ...] → [..., N, ...]."""
         a, b = torch.chunk(x, 2, dim=self.dim)
         return a * self.activation(b)
 
 
 class SwiGLU(CustomGLU):
+    """Gated by SiLU (arXiv 2002.05202)."""
+
     def __init__(self, dim: int = -1) -> None:
         super().__init__(nn.SiLU(), dim)
 
 
 class GeGLU(CustomGLU):
+    """Gated by GELU."""
+
     def __init__(self, dim: int = -1) -> None:
         super().__init__(nn.GELU(), dim)
 
 
 class ReGLU(CustomGLU):
+    """Gated by ReLU."""
+
     def __init__(self, dim: int = -1) -> None:
         super().__init__(nn.ReLU(), dim)
 

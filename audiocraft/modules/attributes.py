@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from ..utils.segments import SegmentInfo
+
 TextCondition = str | None
 ConditionType = tuple[Tensor, Tensor]  # condition [B, L, D] and its mask [B, L]
 
@@ -82,6 +84,15 @@ class ConditioningAttributes:
         return out
 
 
+@dataclass
+class SegmentWithAttributes(SegmentInfo):
+    """A segment that can say its conditions; datasets that condition a model give segments of a class of this kind."""
+
+    def to_condition_attributes(self) -> ConditioningAttributes:
+        """The conditions of this segment."""
+        raise NotImplementedError
+
+
 def nullify_condition(condition: ConditionType, dim: int = 1) -> ConditionType:
     """The empty condition of the same batch: zeros of length 1 along `dim`, with a mask [B, 1] of zeros."""
     cond, mask = condition
@@ -138,6 +149,7 @@ class AttributeDropout(nn.Module):
         self.active_on_eval = active_on_eval
 
     def forward(self, samples: list[ConditioningAttributes]) -> list[ConditioningAttributes]:
+        """The samples, one per clip, some of them as copies that say less; in evaluation as they are."""
         if not (self.training or self.active_on_eval):
             return samples
         out = list(samples)
@@ -160,6 +172,7 @@ class ClassifierFreeGuidanceDropout(nn.Module):
         self.p = p
 
     def forward(self, samples: list[ConditioningAttributes]) -> list[ConditioningAttributes]:
+        """The samples, one per clip, some of them as copies that say nothing; in evaluation as they are."""
         if not self.training or self.p <= 0:
             return samples
         return [drop_all_conditions(s) if torch.rand(1).item() < self.p else s for s in samples]

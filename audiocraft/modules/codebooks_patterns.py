@@ -25,7 +25,9 @@ PatternLayout = list[list[LayoutCoord]]
 
 
 class Pattern:
-    """One layout for a number of frames, and the way there and back. The lookups are index tensors made once.
+    """One layout for a number of frames, and the way there and back.
+
+    The lookups are index tensors, made once for each device and shared by all who ask: do not write into them.
 
     Args:
         layout: steps; the first is usually empty: the special token that every sequence starts with.
@@ -40,6 +42,7 @@ class Pattern:
         self.layout = layout
         self.timesteps = timesteps
         self.n_q = n_q
+        self._lookups: dict[tuple[tp.Any, ...], tuple[Tensor, Tensor]] = {}
         last = [-1] * n_q
         for s, step in enumerate(layout):
             if len({coord.q for coord in step}) != len(step):
@@ -66,6 +69,7 @@ class Pattern:
 
     @property
     def valid_steps(self) -> int:
+        """Steps of `valid_layout`."""
         return len(self.layout) - self.max_delay
 
     def starts_with_special_token(self) -> bool:
@@ -116,32 +120,60 @@ class Pattern:
         steps[codebooks, self.frame_of[codebooks, held_at]] = held_at
         return steps
 
-    def sequence_indexes(self, keep_only_valid_steps: bool = False) -> tuple[Tensor, Tensor]:
+    def sequence_indexes(
+        self, keep_only_valid_steps: bool = False, device: torch.device | str = "cpu"
+    ) -> tuple[Tensor, Tensor]:
         """Where each place [K, S] of the sequence comes from in flattened codes [K * F], and its mask.
 
         Places of the special token have index K * F and mask False.
         """
-        frames = self.frame_of[:, : self.valid_steps] if keep_only_valid_steps else self.frame_of
-        mask = frames >= 0
-        offsets = torch.arange(self.n_q)[:, None] * self.timesteps
-        return torch.where(mask, frames + offsets, self.n_q * self.timesteps), mask
+
+        def make() -> tuple[Tensor, Tensor]:
+            frames = self.frame_of[:, : self.valid_steps] if keep_only_valid_steps else self.frame_of
+            return self._flattened(frames, frames >= 0, self.timesteps)
+
+        return self._lookup(("sequence", keep_only_valid_steps), make, device)
 
     def reverted_indexes(
-        self, sequence_steps: int, keep_only_valid_steps: bool = False, is_model_output: bool = False
+        self,
+        sequence_steps: int,
+        keep_only_valid_steps: bool = False,
+        is_model_output: bool = False,
+        device: torch.device | str = "cpu",
     ) -> tuple[Tensor, Tensor]:
         """Where each code [K, F] comes from in a flattened sequence [K * S], and its mask.
 
         Codes the sequence does not hold have index K * S and mask False. With `is_model_output`, place s of the
         sequence predicts step s + 1 of a pattern that starts with the special token.
         """
-        steps = self.step_of
-        mask = steps >= 0
-        if keep_only_valid_steps:
-            mask = mask & (steps < self.valid_steps)
-        if is_model_output and self.starts_with_special_token():
-            steps = steps - 1
-        offsets = torch.arange(self.n_q)[:, None] * sequence_steps
-        return torch.where(mask, steps + offsets, self.n_q * sequence_steps), mask
+
+        def make() -> tuple[Tensor, Tensor]:
+            steps = self.step_of
+            mask = steps >= 0
+            if keep_only_valid_steps:
+                mask = mask & (steps < self.valid_steps)
+            if is_model_output and self.starts_with_special_token():
+                steps = steps - 1
+            return self._flattened(steps, mask, sequence_steps)
+
+        return self._lookup(("reverted", sequence_steps, keep_only_valid_steps, is_model_output), make, device)
+
+    def _flattened(self, columns: Tensor, mask: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """Columns [K, N] as indexes into a flattened [K * width], K * width where the mask is False, and the mask."""
+        rows = torch.arange(self.n_q)[:, None] * width
+        return torch.where(mask, columns + rows, self.n_q * width), mask
+
+    def _lookup(
+        self, key: tuple[tp.Any, ...], make: tp.Callable[[], tuple[Tensor, Tensor]], device: torch.device | str
+    ) -> tuple[Tensor, Tensor]:
+        """Indexes and mask on `device`, kept there: a copy at each step would make the CPU wait for the GPU."""
+        key = (*key, torch.device(device))
+        if key not in self._lookups:
+            # Whoever asks first may be in inference mode, and the next one train.
+            with torch.inference_mode(False):
+                indexes, mask = make()
+                self._lookups[key] = indexes.to(device), mask.to(device)
+        return self._lookups[key]
 
     def build_pattern_sequence(
         self, z: Tensor, special_token: int, keep_only_valid_steps: bool = False
@@ -158,16 +190,16 @@ class Pattern:
         """
         if z.shape[1:] != (self.n_q, self.timesteps):
             raise ValueError(f"the pattern is for codes [B, {self.n_q}, {self.timesteps}], got {list(z.shape)}")
-        indexes, mask = self.sequence_indexes(keep_only_valid_steps)
-        return self._take(z, indexes, special_token), indexes.to(z.device), mask.to(z.device)
+        indexes, mask = self.sequence_indexes(keep_only_valid_steps, z.device)
+        return self._take(z, indexes, special_token), indexes, mask
 
     def revert_pattern_sequence(
         self, s: Tensor, special_token: int, keep_only_valid_steps: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Codes [B, K, F] of a sequence s [B, K, S], with indexes [K, F] and mask [K, F] as in `reverted_indexes`."""
         self._check_steps(s.shape[-1], keep_only_valid_steps)
-        indexes, mask = self.reverted_indexes(s.shape[-1], keep_only_valid_steps)
-        return self._take(s, indexes, special_token), indexes.to(s.device), mask.to(s.device)
+        indexes, mask = self.reverted_indexes(s.shape[-1], keep_only_valid_steps, device=s.device)
+        return self._take(s, indexes, special_token), indexes, mask
 
     def revert_pattern_logits(
         self, logits: Tensor, special_token: float, keep_only_valid_steps: bool = False
@@ -180,8 +212,8 @@ class Pattern:
             the logits, and indexes [K, F] and mask [K, F] as in `reverted_indexes`.
         """
         self._check_steps(logits.shape[-1], keep_only_valid_steps)
-        indexes, mask = self.reverted_indexes(logits.shape[-1], keep_only_valid_steps, is_model_output=True)
-        return self._take(logits, indexes, special_token), indexes.to(logits.device), mask.to(logits.device)
+        indexes, mask = self.reverted_indexes(logits.shape[-1], keep_only_valid_steps, True, logits.device)
+        return self._take(logits, indexes, special_token), indexes, mask
 
     def _check_steps(self, steps: int, keep_only_valid_steps: bool) -> None:
         expected = self.valid_steps if keep_only_valid_steps else len(self.layout)
@@ -193,7 +225,7 @@ class Pattern:
         """Values [..., N, M] at indexes [P, Q] into the last two dimensions flattened, `special` at index N * M."""
         flat = values.flatten(-2)
         flat = torch.cat([flat, torch.full_like(flat[..., :1], special)], dim=-1)
-        return flat[..., indexes.to(values.device)]
+        return flat[..., indexes]
 
 
 class CodebooksPatternProvider:

@@ -19,6 +19,7 @@ from .attributes import (
     ConditioningAttributes,
     ConditionType,
     JointEmbedCondition,
+    SegmentWithAttributes,
     TextCondition,
     WavCondition,
     dropout_condition,
@@ -38,6 +39,7 @@ __all__ = [
     "ConditioningProvider",
     "FusedConditions",
     "JointEmbedCondition",
+    "SegmentWithAttributes",
     "T5Conditioner",
     "TextCondition",
     "TextConditioner",
@@ -47,15 +49,6 @@ __all__ = [
     "nullify_joint_embed",
     "nullify_wav",
 ]
-
-
-def __getattr__(name: str) -> tp.Any:
-    # The peer's name for a class that belongs to the data room above; taken from there when asked for.
-    if name == "SegmentWithAttributes":
-        from ..data.info_audio_dataset import SegmentWithAttributes
-
-        return SegmentWithAttributes
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class BaseConditioner(nn.Module):
@@ -136,6 +129,11 @@ class T5Conditioner(TextConditioner):
         return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"] * given[:, None]}
 
     def forward(self, inputs: dict[str, Tensor]) -> ConditionType:
+        """Ids and mask [B, L] as `tokenize` gives them → condition [B, L, D], zero where masked, and mask [B, L].
+
+        Raises:
+            UserError: there is text, and T5 or transformers is missing.
+        """
         weight = self.output_proj.weight
         mask = inputs["attention_mask"]
         if mask.any():
@@ -206,6 +204,7 @@ class ConditioningProvider(nn.Module):
 
     @property
     def text_conditions(self) -> list[str]:
+        """Names of the attributes that are texts."""
         return [name for name, c in self.conditioners.items() if isinstance(c, TextConditioner)]
 
     def tokenize(self, inputs: list[ConditioningAttributes]) -> dict[str, tp.Any]:
@@ -230,6 +229,7 @@ class FusedConditions:
 
     @property
     def prefix_length(self) -> int:
+        """P, steps that the prefix takes in front of the sequence."""
         return 0 if self.prefix is None else self.prefix.shape[1]
 
     def enter(self, x: Tensor, first: bool = True) -> Tensor:
@@ -276,7 +276,10 @@ class ConditionFuser(nn.Module):
                 self.cond2fuse[name] = way
 
     def gather(self, conditions: tp.Mapping[str, ConditionType]) -> FusedConditions:
-        """Sort condition tensors by way; masks are not used, masked positions are zero vectors already.
+        """Sort condition tensors by way.
+
+        Masks are not used, as in the peer: what is masked is a zero vector already, but attention still spreads over
+        it, so a clip also hangs on the length of the longest text in its batch.
 
         Raises:
             UserError: a condition that the fuser does not name, or one to sum that is longer than one step.

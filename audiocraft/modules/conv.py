@@ -44,10 +44,12 @@ class WeightNormConv(nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
+        """The plain weight, in the shape of `weight_v`."""
         norm = torch.linalg.vector_norm(self.weight_v, dim=(1, 2), keepdim=True)
         return self.weight_v * (self.weight_g / norm)
 
     def forward(self, x: torch.Tensor, padding: int = 0) -> torch.Tensor:
+        """x [B, C, T] → [B, C', T'], zeros added at both sides if `padding`."""
         return convolve(self, x, padding=padding)
 
 
@@ -146,6 +148,7 @@ class NormConv1d(nn.Module):
         self.norm = get_norm_module(self.conv, causal, norm, **(norm_kwargs or {}))
 
     def forward(self, x: torch.Tensor, padding: int = 0) -> torch.Tensor:
+        """x [B, C, T] → [B, C', T'], zeros added at both sides if `padding`."""
         return self.norm(convolve(self.conv, x, padding=padding))
 
 
@@ -167,6 +170,7 @@ class NormConvTranspose1d(nn.Module):
         self.norm = get_norm_module(self.convtr, causal, norm, **(norm_kwargs or {}))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [B, C, F] → [B, C', (F - 1) * stride + kernel_size]."""
         return self.norm(convolve(self.convtr, x))
 
 
@@ -221,6 +225,7 @@ class StreamableConv1d(nn.Module):
         return total - right, right + extra_padding(length, self.window, self.stride, total)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [B, C, T] → [B, C', ceil(T / stride)]."""
         left, right = self.paddings(x.shape[-1])
         if left == right and self.pad_mode == "constant":
             return self.conv(x, padding=left)  # the kernel pads as it goes: no copy of the signal
@@ -263,4 +268,5 @@ class StreamableConvTranspose1d(nn.Module):
         self.trim = (total - right, right)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [B, C, F] → [B, C', F * stride]."""
         return unpad1d(self.convtr(x), self.trim)

@@ -15,10 +15,11 @@ class StreamableLSTM(nn.Module):
         self.lstm = nn.LSTM(dimension, dimension, num_layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, F] → [B, C, F], beginning with an empty memory."""
         return self.step(x, None)[0]
 
     def step(self, x: torch.Tensor, memory: LSTMMemory | None) -> tuple[torch.Tensor, LSTMMemory]:
-        """Go on from `memory` (None: silence before) and return the output and the memory after it."""
+        """Go on from `memory` (None: an empty one): x [B, C, F] → the output [B, C, F] and the memory after it."""
         frames = x.permute(2, 0, 1)
         y, memory = self.lstm(frames, memory)
         if self.skip:

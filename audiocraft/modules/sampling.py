@@ -41,6 +41,7 @@ class SamplingParams:
 
     @property
     def greedy(self) -> bool:
+        """Whether the likeliest token is taken, without drawing."""
         return not self.use_sampling or self.temp == 0
 
 

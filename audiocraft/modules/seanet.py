@@ -71,6 +71,7 @@ class SEANetResnetBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity() if true_skip else StreamableConv1d(dim, dim, 1, **shared)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, dim, T] → [B, dim, T]."""
         return self.shortcut(x) + self.block(x)
 
 
@@ -148,6 +149,7 @@ class SEANetEncoder(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """wav [B, channels, T] → latents [B, dimension, ceil(T / hop)]."""
         return self.model(x)
 
 
@@ -242,4 +244,5 @@ class SEANetDecoder(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Latents [B, dimension, F] → wav [B, channels, F * hop]."""
         return self.model(z)

@@ -59,6 +59,7 @@ class LayerScale(nn.Module):
         self.scale = nn.Parameter(torch.full((channels,), init))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., channels] → the same."""
         return self.scale * x
 
 

@@ -14,7 +14,7 @@ class QuantizedResult:
     """Outcome of a quantiser, or of a whole codec.
 
     x: quantised latents [B, D, F], or the wave [B, C, T]. codes: [B, K, F] int64. bandwidth: kb/s, scalar tensor.
-    penalty: scalar to add to the loss while training. metrics: named numbers worth logging.
+    penalty: scalar to add to the loss while training. metrics: named numbers or scalar tensors worth logging.
     """
 
     x: torch.Tensor
@@ -66,30 +66,38 @@ class DummyQuantizer(BaseQuantizer):
     """No quantisation (`quantizer: no_quant`): the latents themselves are the codes, as float [B, 1, D, F]."""
 
     def forward(self, x: torch.Tensor, frame_rate: int) -> QuantizedResult:
+        """x [B, D, F] as it is, with bandwidth in kb/s and a penalty of 0."""
         codes = self.encode(x)
         return QuantizedResult(x, codes, self.bandwidth(codes, frame_rate), penalty=torch.zeros((), device=x.device))
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """Latents [B, D, F] → the same as codes [B, 1, D, F]."""
         return x.unsqueeze(1)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes [B, 1, D, F] → latents [B, D, F]."""
         return codes.squeeze(1)
 
     def bandwidth(self, codes: torch.Tensor, frame_rate: int) -> torch.Tensor:
-        return torch.tensor(codes.shape[2] * 32 * frame_rate / 1000, device=codes.device)
+        """kb/s of codes [B, 1, D, F], at 32 bits a number."""
+        return torch.full((), codes.shape[2] * 32 * frame_rate / 1000, device=codes.device)
 
     def check_codes(self, codes: torch.Tensor) -> None:
+        """Raises UserError unless codes are [B, 1, D, F] with at least one frame."""
         if codes.dim() != 4 or codes.shape[1] != 1 or codes.shape[3] == 0:
             raise UserError(f"a codec without quantiser takes codes [batch, 1, width, frames], not {list(codes.shape)}")
 
     @property
     def total_codebooks(self) -> int:
+        """1: the latents."""
         return 1
 
     @property
     def num_codebooks(self) -> int:
+        """1: the latents."""
         return 1
 
     def set_num_codebooks(self, n: int) -> None:
+        """Does nothing for n = 1; else raises UserError."""
         if n != 1:
             raise UserError(f"a codec without quantiser has 1 stream, not {n} codebooks; use rvq")

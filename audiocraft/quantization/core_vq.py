@@ -2,6 +2,9 @@
 
 Sources: van den Oord et al. 2017 (VQ-VAE, commitment and moving averages), Razavi et al. 2019, Dhariwal et al. 2020
 (k-means start, revival of dead codes), Zeghidour et al. 2021 (residual quantisation). Vectors are rows: [N, D].
+
+Training waits for the GPU once, at its start (and, with quantiser dropout over several processes, once a step): shapes
+do not hang on how many codes are dead, and metrics are tensors.
 """
 
 import typing as tp
@@ -35,42 +38,27 @@ def _sum_over_processes(*tensors: torch.Tensor) -> None:
 
 
 def shared_randint(low: int, high: int, device: torch.device) -> int:
-    """A random integer in low..high, the same in all processes."""
-    drawn = torch.randint(low, high + 1, (1,)).to(device)
-    _broadcast(drawn)
+    """A random integer in low..high, the same in all processes; `device` is where they exchange it."""
+    drawn = torch.randint(low, high + 1, (1,))
+    if _world() > 1:
+        drawn = drawn.to(device)
+        _broadcast(drawn)
     return int(drawn)
 
 
-def ema_inplace(moving_avg: torch.Tensor, new: torch.Tensor, decay: float) -> None:
-    """moving_avg ← decay * moving_avg + (1 - decay) * new."""
-    moving_avg.mul_(decay).add_(new, alpha=1 - decay)
-
-
-def laplace_smoothing(x: torch.Tensor, n_categories: int, epsilon: float = 1e-5) -> torch.Tensor:
-    """Counts x [N] as shares that sum to 1, none of them zero."""
-    return (x + epsilon) / (x.sum() + n_categories * epsilon)
-
-
-def uniform_init(*shape: int) -> torch.Tensor:
-    """Random codebook [bins, D] of about unit scale."""
-    return nn.init.kaiming_uniform_(torch.empty(*shape))
-
-
-def sample_vectors(samples: torch.Tensor, num: int) -> torch.Tensor:
-    """Draw `num` of the rows of samples [N, D], each at most once as long as there are enough."""
-    if len(samples) >= num:
-        chosen = torch.randperm(len(samples), device=samples.device)[:num]
-    else:
-        chosen = torch.randint(len(samples), (num,), device=samples.device)
-    return samples[chosen]
+def _draw(rows: torch.Tensor, num: int) -> torch.Tensor:
+    """`num` of the rows [N, D] in random order, none twice before all were taken."""
+    # Not by randperm, which makes so few numbers on the CPU and waits for the GPU to take them.
+    order = torch.rand(len(rows), device=rows.device).argsort()
+    return rows[order[torch.arange(num, device=rows.device) % len(rows)]]
 
 
 def nearest(vectors: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
-    """Index [N] of the row of codebook [bins, D] nearest to each of vectors [N, D], by -(|x|² - 2 x·e + |e|²)."""
-    similarity = -(
-        vectors.pow(2).sum(1, keepdim=True) - 2 * vectors @ codebook.t() + codebook.t().pow(2).sum(0, keepdim=True)
-    )
-    return similarity.argmax(dim=-1)
+    """Index [N] of the row e of codebook [bins, D] nearest to each x of vectors [N, D].
+
+    |x - e|² = |x|² - 2 x·e + |e|², of which the first term is the same for all rows.
+    """
+    return torch.addmm(codebook.pow(2).sum(1), vectors, codebook.t(), alpha=-2).argmin(1)
 
 
 def kmeans(samples: torch.Tensor, num_clusters: int, num_iters: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,7 +66,7 @@ def kmeans(samples: torch.Tensor, num_clusters: int, num_iters: int = 10) -> tup
 
     An empty cluster keeps its place and a count of 0.
     """
-    means = sample_vectors(samples, num_clusters)
+    means = _draw(samples, num_clusters)
     counts = means.new_zeros(num_clusters)
     for _ in range(num_iters):
         counts, sums = _counts_and_sums(samples, nearest(samples, means), num_clusters)
@@ -87,7 +75,8 @@ def kmeans(samples: torch.Tensor, num_clusters: int, num_iters: int = 10) -> tup
 
 
 def _counts_and_sums(samples: torch.Tensor, codes: torch.Tensor, bins: int) -> tuple[torch.Tensor, torch.Tensor]:
-    counts = torch.bincount(codes, minlength=bins).to(samples.dtype)
+    """How many of samples [N, D] have each code, [bins], and their sums, [bins, D]."""
+    counts = samples.new_zeros(bins).index_add_(0, codes, samples.new_ones(len(samples)))
     sums = samples.new_zeros(bins, samples.shape[1]).index_add_(0, codes, samples)
     return counts, sums
 
@@ -123,17 +112,22 @@ class EuclideanCodebook(nn.Module):
         self.codebook_size = codebook_size
         self.kmeans_iters = kmeans_iters
         self.threshold_ema_dead_code = threshold_ema_dead_code
-        embed = uniform_init(codebook_size, dim)
+        embed = nn.init.kaiming_uniform_(torch.empty(codebook_size, dim))
         self.register_buffer("inited", torch.tensor([float(not kmeans_init)]))
         # A random start counts one vector per code, so that sums ÷ counts is the code itself.
         self.register_buffer("cluster_size", torch.zeros(codebook_size) if kmeans_init else torch.ones(codebook_size))
         self.register_buffer("embed", embed)
         self.register_buffer("embed_avg", embed.clone())
+        # What `inited` says, None when not looked up yet: a buffer on a GPU is not to be read at each step.
+        self._started: bool | None = None
+        self.register_load_state_dict_post_hook(_forget_start)
 
     @torch.no_grad()
     def init_embed_(self, data: torch.Tensor) -> bool:
         """Start from k-means over data [N, D] unless started already; True if this call did it."""
-        if self.inited.item():
+        if self._started is None:
+            self._started = bool(self.inited)
+        if self._started:
             return False
         means, counts = kmeans(data, self.codebook_size, self.kmeans_iters)
         self.embed.copy_(means)
@@ -141,6 +135,7 @@ class EuclideanCodebook(nn.Module):
         self.cluster_size.copy_(counts * _world())
         self.embed_avg.copy_(means * self.cluster_size[:, None])
         self.inited.fill_(1)
+        self._started = True
         _broadcast(*self.buffers())
         return True
 
@@ -158,28 +153,33 @@ class EuclideanCodebook(nn.Module):
         frames = len(batch_samples) * _world()
         threshold = self.dead_threshold(frames)
         dead = self.cluster_size < threshold
-        n_dead = dead.sum()
-        count = min(int(n_dead), len(batch_samples))
-        if count:
-            dead_codes = dead.nonzero()[:, 0]
-            chosen = dead_codes[torch.randperm(len(dead_codes), device=dead.device)[:count]]
-            use = max(frames / self.codebook_size, 2 * threshold)
-            self.embed[chosen] = sample_vectors(batch_samples, count)
-            self.cluster_size[chosen] = use
-            self.embed_avg[chosen] = self.embed[chosen] * use
-        # All processes see the same counts, hence all or none come here with dead codes.
-        if int(n_dead):
-            _broadcast(self.embed, self.cluster_size, self.embed_avg)
-        return n_dead
+        if threshold == 0:
+            return dead.sum()
+        # Dead codes in random order, then the living. The first ones have a vector ready, which only the dead take.
+        order = (torch.rand_like(self.cluster_size) + ~dead).argsort()[: len(batch_samples)]
+        vectors = _draw(batch_samples, len(order))
+        revived = dead[order]
+        use = max(frames / self.codebook_size, 2 * threshold)
+        self.embed[order] = torch.where(revived[:, None], vectors, self.embed[order])
+        self.embed_avg[order] = torch.where(revived[:, None], vectors * use, self.embed_avg[order])
+        self.cluster_size[order] = self.cluster_size[order].masked_fill(revived, use)
+        # Not only where codes died, as that would have to be asked for.
+        _broadcast(self.embed, self.embed_avg, self.cluster_size)
+        return dead.sum()
 
     @torch.no_grad()
     def update_(self, x: torch.Tensor, codes: torch.Tensor) -> None:
-        """One step of the moving averages for vectors x [N, D] coded as codes [N]."""
+        """One step of the moving averages for vectors x [N, D] coded as codes [N].
+
+        A code is its average sum ÷ its average count, with `epsilon` added to each count and all of them scaled back to
+        what they were together, so that a code that is hardly used stays finite.
+        """
         counts, sums = _counts_and_sums(x, codes, self.codebook_size)
         _sum_over_processes(counts, sums)
-        ema_inplace(self.cluster_size, counts, self.decay)
-        ema_inplace(self.embed_avg, sums, self.decay)
-        size = laplace_smoothing(self.cluster_size, self.codebook_size, self.epsilon) * self.cluster_size.sum()
+        self.cluster_size.lerp_(counts, 1 - self.decay)
+        self.embed_avg.lerp_(sums, 1 - self.decay)
+        total = self.cluster_size.sum()
+        size = (self.cluster_size + self.epsilon) * (total / (total + self.codebook_size * self.epsilon))
         self.embed.copy_(self.embed_avg / size[:, None])
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
@@ -201,9 +201,13 @@ class EuclideanCodebook(nn.Module):
             self.update_(vectors, codes)
             # The batch that k-means has just used would only give copies of codes that exist.
             metrics["dead"] = codes.new_zeros(()) if started_now else self.expire_codes_(vectors)
-            used = torch.bincount(codes, minlength=self.codebook_size) > 0
-            metrics["used"] = used.sum()
+            metrics["used"] = codes.new_zeros(self.codebook_size).index_fill_(0, codes, 1).sum()
         return quantized, codes.view(x.shape[:-1]), metrics
+
+
+def _forget_start(codebook: nn.Module, _: tp.Any) -> None:
+    """After `load_state_dict`, which may bring codes or take them away."""
+    tp.cast(EuclideanCodebook, codebook)._started = None
 
 
 class VectorQuantization(nn.Module):
@@ -234,10 +238,12 @@ class VectorQuantization(nn.Module):
 
     @property
     def codebook(self) -> torch.Tensor:
+        """The codes as vectors [codebook_size, D]."""
         return self._codebook.embed
 
     @property
     def inited(self) -> torch.Tensor:
+        """[1], 1 once the codebook has its starting values."""
         return self._codebook.inited
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
@@ -270,8 +276,8 @@ class ResidualVectorQuantization(nn.Module):
 
     def forward(
         self, x: torch.Tensor, n_q: int | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, float]]:
-        """x [B, D, F] → (quantised [B, D, F], codes [K, B, F], losses [K], metrics averaged over codebooks).
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        """x [B, D, F] → (quantised [B, D, F], codes [K, B, F], losses [K], metrics averaged over codebooks: scalars).
 
         In training the gradient passes straight through to x.
         """
@@ -287,7 +293,7 @@ class ResidualVectorQuantization(nn.Module):
             metrics.append(layer_metrics)
         if self.training:
             total = x + (total - x).detach()
-        means = {key: float(sum(m[key] for m in metrics)) / len(metrics) for key in metrics[0]}
+        means = {key: torch.stack([m[key] for m in metrics]).float().mean() for key in metrics[0]}
         return total, torch.stack(codes), torch.stack(losses), means
 
     def encode(self, x: torch.Tensor, n_q: int | None = None) -> torch.Tensor:

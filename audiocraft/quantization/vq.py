@@ -1,7 +1,6 @@
 """The quantiser that a codec holds."""
 
 import math
-import typing as tp
 
 import torch
 
@@ -55,8 +54,8 @@ class ResidualVectorQuantizer(BaseQuantizer):
 
     def forward(self, x: torch.Tensor, frame_rate: int) -> QuantizedResult:
         """x [B, D, F] → QuantizedResult; bandwidth in kb/s, penalty the mean commitment loss (0 in eval mode),
-        metrics `used` (distinct codes in the batch) and `dead` (codes found dead), averaged over codebooks, in
-        training."""
+        metrics (in training) `used`, distinct codes in the batch, and `dead`, codes found dead: scalar tensors, means
+        over codebooks."""
         n_q = self.n_q
         if self.training and self.q_dropout:
             n_q = shared_randint(1, self.n_q, x.device)
@@ -68,26 +67,31 @@ class ResidualVectorQuantizer(BaseQuantizer):
             codes,
             self.bandwidth(codes, frame_rate),
             penalty=losses.mean(),
-            metrics=tp.cast(dict[str, tp.Any], metrics),
+            metrics=dict(metrics),
         )
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """Latents [B, D, F] → codes int64 [B, K, F]."""
         with torch.autocast(x.device.type, enabled=False):
             return self.vq.encode(x.float(), n_q=self.n_q).transpose(0, 1)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes [B, K, F] of the first K codebooks → latents float32 [B, D, F]."""
         return self.vq.decode(codes.transpose(0, 1))
 
     def bandwidth(self, codes: torch.Tensor, frame_rate: int) -> torch.Tensor:
-        return torch.tensor(codes.shape[1] * math.log2(self.bins) * frame_rate / 1000, device=codes.device)
+        """kb/s of codes [B, K, F] at log2(bins) bits each, `frame_rate` in Hz."""
+        kbps = codes.shape[1] * math.log2(self.bins) * frame_rate / 1000
+        return torch.full((), kbps, device=codes.device)
 
     def check_codes(self, codes: torch.Tensor) -> None:
+        """Raises UserError unless codes are [B, K, F], 0 to bins - 1, K at most all codebooks and F at least 1."""
         if codes.dim() != 3 or not 1 <= codes.shape[1] <= self.max_n_q or codes.shape[2] == 0:
             raise UserError(
                 f"the codec takes codes of shape [batch, up to {self.max_n_q} codebooks, frames], "
                 f"not {list(codes.shape)}; give those that its encode made"
             )
-        low, high = int(codes.min()), int(codes.max())
+        low, high = torch.stack(codes.aminmax()).tolist()
         if low < 0 or high >= self.bins:
             raise UserError(
                 f"codes run from {low} to {high}, but this codec has 0 to {self.bins - 1}; "
@@ -96,13 +100,16 @@ class ResidualVectorQuantizer(BaseQuantizer):
 
     @property
     def total_codebooks(self) -> int:
+        """Number of codebooks there are."""
         return self.max_n_q
 
     @property
     def num_codebooks(self) -> int:
+        """Number of codebooks in use."""
         return self.n_q
 
     def set_num_codebooks(self, n: int) -> None:
+        """Use the first n codebooks from now on. Raises UserError if there are fewer."""
         if not 1 <= n <= self.max_n_q:
             raise UserError(f"{n} codebooks asked for, but this codec has {self.max_n_q}; choose 1 to {self.max_n_q}")
         self.n_q = n

@@ -1,6 +1,8 @@
 """Which device computes, and how mixed precision runs there."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Any
 
 import torch
 
@@ -63,3 +65,29 @@ class Autocast:
         if not self.enabled:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """In here convolutions and LSTMs of float32 tensors compute in float32 throughout.
+
+    Otherwise cuDNN, as torch sets it, rounds their factors to TF32 (10 bits after the point) on GPUs that have it.
+    Matrix products are not touched: torch computes them in full unless `torch.set_float32_matmul_precision` was called.
+    The switch is that of the whole process; leaving puts it back.
+    """
+    cudnn: Any = torch.backends.cudnn
+    switches: list[tuple[Any, str]] = [(cudnn, "allow_tf32")]
+    if hasattr(cudnn, "conv"):  # torch 2.9 gave each kind of layer its own; the old one has to agree with them
+        switches += [(cudnn.conv, "fp32_precision"), (cudnn.rnn, "fp32_precision")]
+    full = {"allow_tf32": False, "fp32_precision": "ieee"}
+    before = []
+    for owner, name in switches:
+        with suppress(RuntimeError):  # torch refuses to tell the old one where the user has set the new ones apart
+            before.append((owner, name, getattr(owner, name)))
+    try:
+        for owner, name, _ in before:
+            setattr(owner, name, full[name])
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)

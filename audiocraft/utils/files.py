@@ -35,9 +35,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         if is_disk_full(error):
             raise UserError(f"the disk is full, {path} was not written; free some space and run it again") from error
+        if isinstance(error, RuntimeError):
+            raise
         # Before there is a temporary file, and when it gets its name, it is the place that is wrong: a folder of that
         # name, a file where a folder should be. Other errors are those of the code inside the context.
         place = temporary is None or str(error.filename) == str(temporary)
@@ -51,6 +53,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether `error` says that no space (or quota) is left."""
+    if isinstance(error, RuntimeError):
+        # torch's own file writer passes no errno on: on a full disk it finds itself at an "unexpected pos".
+        return any(sign in str(error) for sign in ("inline_container", "PytorchStreamWriter", "file write failed"))
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -9,6 +9,7 @@ Three layouts are known here:
 """
 
 import hashlib
+import logging
 import typing as tp
 import zipfile
 from pathlib import Path
@@ -23,6 +24,11 @@ from .checkpoint import load_checkpoint
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig
 
+logger = logging.getLogger(__name__)
+
+# Names in a model folder, ours and the peer's.
+LM_FILE = "state_dict.bin"
+CODEC_FILE = "compression_state_dict.bin"
 STATES = ("ema", "best", "model")
 
 
@@ -76,6 +82,25 @@ def package_config(package: dict[str, tp.Any], path: str | Path) -> "DictConfig"
     return cfg
 
 
+def averaged_state(checkpoint: dict[str, tp.Any], name: str = "model") -> dict[str, torch.Tensor] | None:
+    """The moving average of a module's weights in a run's checkpoint.
+
+    Args:
+        checkpoint: content of a run's `checkpoint.th`.
+        name: the module, as the solver calls it.
+    Returns:
+        None where the run keeps no average, or has not taken a step into it: it then holds the random start.
+    """
+    ema = checkpoint.get("ema") or {}
+    return (ema.get("state") or {}).get(name) or None if ema.get("count") else None
+
+
+def _best_state(checkpoint: dict[str, tp.Any]) -> dict[str, torch.Tensor] | None:
+    """The weights that validated best; None before the first validation: they are then the random start."""
+    epochs = [*(checkpoint.get("history") or []), (checkpoint.get("epoch_state") or {}).get("stages") or {}]
+    return (checkpoint.get("best_state") or {}).get("model") if any("valid" in stages for stages in epochs) else None
+
+
 def available_states(checkpoint: dict[str, tp.Any]) -> list[str]:
     """Which of `ema`, `best`, `model` a run's checkpoint holds."""
     return [state for state in STATES if _raw_state(checkpoint, state)]
@@ -83,9 +108,9 @@ def available_states(checkpoint: dict[str, tp.Any]) -> list[str]:
 
 def _raw_state(checkpoint: dict[str, tp.Any], state: str) -> dict[str, torch.Tensor]:
     if state == "ema":
-        return ((checkpoint.get("ema") or {}).get("state") or {}).get("model") or {}
+        return averaged_state(checkpoint) or {}
     if state == "best":
-        return (checkpoint.get("best_state") or {}).get("model") or {}
+        return _best_state(checkpoint) or {}
     return checkpoint.get("model") or {}
 
 
@@ -97,7 +122,7 @@ def select_state(
     Args:
         checkpoint: content of a run's `checkpoint.th`.
         state: `ema` (average of the last steps), `best` (lowest validation loss), `model` (the last step), or
-            None for the average where the run kept one, else the last step.
+            None for the average where the run kept one, else the last step (with a warning where it meant to keep one).
         path: the file, for messages.
     Returns:
         The state's name and all its tensors. What is not averaged (integer buffers) comes from the model itself.
@@ -112,6 +137,8 @@ def select_state(
         raise UserError(f"there is no state {chosen!r}; choose one of {', '.join(STATES)}")
     if chosen not in have:
         raise UserError(f"{path} holds no {chosen!r} weights; choose one of {', '.join(have)}")
+    if state is None and checkpoint.get("ema") and chosen != "ema":
+        logger.warning("%s has no average yet (too few steps, see optim.ema.updates): the last weights are taken", path)
     return chosen, {**_raw_state(checkpoint, "model"), **_raw_state(checkpoint, chosen)}
 
 

@@ -1,6 +1,7 @@
 """Long audio: blocks give what the whole gives, on their own and without holding more than a block."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from audiocraft.errors import UserError
 from audiocraft.models import codec_blocks
 from audiocraft.models.codec_blocks import BlockDecoder, BlockEncoder, block_samples, decode_blocks, encode_blocks
 from audiocraft.models.encodec import EncodecModel
-from audiocraft.models.encodec_hf import load_hf_encodec
+from audiocraft.models.loaders import load_compression_model
+from audiocraft.modules import chunked
 from audiocraft.modules.seanet import SEANetDecoder, SEANetEncoder
 from audiocraft.quantization import ResidualVectorQuantizer
 
@@ -82,18 +84,8 @@ def test_norm_over_time_is_never_cut(small_blocks: None) -> None:
 @torch.no_grad()
 def test_streams_give_the_golden_codes_and_wave(golden: Path, name: str) -> None:
     io = load_file(golden / name / "io.safetensors")
-    if name == "codec_hf":
-        model = load_hf_encodec(golden / name)
-    else:
-        from omegaconf import OmegaConf
-
-        from audiocraft.models import builders
-
-        package = torch.load(golden / name / "compression_state_dict.bin", weights_only=True)
-        built = builders.get_compression_model(OmegaConf.create(package["xp.cfg"])).eval()
-        built.load_state_dict(package["best_state"])
-        assert isinstance(built, EncodecModel)
-        model = built
+    model = load_compression_model(golden / name)
+    assert isinstance(model, EncodecModel)
     for size in (1000, 9999):
         assert torch.equal(torch.cat(list(encode_blocks(model, io["wav"].split(size, -1))), -1), io["codes"])
     for size in (1, 7):
@@ -145,3 +137,23 @@ def test_streams_name_their_mistakes() -> None:
         list(decode_blocks(model, [torch.full((1, 3, 4), 9)]))
     with pytest.raises(UserError, match="renormalize"):
         list(encode_blocks(tiny(renormalize=True), [torch.zeros(1, 1, 10)]))
+
+
+def test_blocks_are_coded_in_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny()
+    seen: set[bool] = set()
+    convolve = chunked.convolve
+
+    def watched(*args: Any) -> torch.Tensor:
+        seen.add(torch.backends.cudnn.allow_tf32)
+        return convolve(*args)
+
+    monkeypatch.setattr(chunked, "convolve", watched)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    for _ in encode_blocks(model, [torch.randn(1, 1, 60)]):
+        assert torch.backends.cudnn.allow_tf32 is True
+    assert seen == {False}
+    seen.clear()
+    for _ in decode_blocks(model, [torch.zeros(1, 3, 10, dtype=torch.long)]):
+        assert torch.backends.cudnn.allow_tf32 is True
+    assert seen == {False}

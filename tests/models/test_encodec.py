@@ -197,3 +197,21 @@ def test_debug_codec(sample_rate: int) -> None:
     assert codes.shape == (1, 4, model.frame_rate) and model.cardinality == 400 and not model.training
     with pytest.raises(UserError):
         builders.get_debug_compression_model(sample_rate=44100)
+
+
+def test_only_training_computes_in_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is coded does not hang on a GPU's default of rounding convolutions to TF32."""
+    model = tiny()
+    seen: list[bool] = []
+    for part in (model.encoder, model.decoder):
+        part.model[0].register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    x = torch.randn(1, 1, 60)
+    model(x)
+    assert seen == [True, True]
+    model.eval()
+    codes, _ = model.encode(x)
+    model.decode(codes)
+    model(x)
+    assert seen[2:] == [False] * 4
+    assert torch.backends.cudnn.allow_tf32 is True

@@ -5,17 +5,20 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from audiocraft.errors import UserError
-from audiocraft.models.encodec_hf import is_hf_encodec, load_hf_encodec, map_hf_key, model_from_hf_config
+from audiocraft.models import builders
+from audiocraft.models.encodec_hf import map_hf_config, map_hf_key
+from audiocraft.models.loaders import load_compression_model
 
 
 @torch.no_grad()
 def test_golden(golden: Path) -> None:
     folder = golden / "codec_hf"
     io = load_file(folder / "io.safetensors")
-    model = load_hf_encodec(folder)
+    model = load_compression_model(folder)
     assert not model.training and (model.sample_rate, model.frame_rate, model.hop_length) == (32000, 50, 640)
     assert (model.cardinality, model.num_codebooks) == (1024, 4)
     assert torch.equal(model.encode(io["wav"])[0], io["codes"])
@@ -43,7 +46,7 @@ def test_other_shapes_of_the_family(golden: Path, tmp_path: Path) -> None:
         {"norm_type": "time_group_norm", "audio_channels": 2, "normalize": True},
     ):
         config = {**base, **change}
-        ours = model_from_hf_config(config, 2).state_dict()
+        ours = builders.get_compression_model(OmegaConf.create(map_hf_config(config, 2))).state_dict()
         theirs = {}
         for key, value in ours.items():
             key = key.replace(".model.", ".layers.").replace("convtr.convtr", "conv").replace("conv.conv", "conv")
@@ -51,18 +54,9 @@ def test_other_shapes_of_the_family(golden: Path, tmp_path: Path) -> None:
             theirs[key.replace("quantizer.vq.", "quantizer.").replace("._codebook.", ".codebook.")] = value
         (tmp_path / "config.json").write_text(json.dumps(config))
         safetensors.torch.save_file(theirs, tmp_path / "model.safetensors")
-        loaded = load_hf_encodec(tmp_path)
+        loaded = load_compression_model(tmp_path)
         assert all(torch.equal(value, ours[key]) for key, value in loaded.state_dict().items())
         assert loaded.total_codebooks == 2 and loaded.channels == config["audio_channels"]
-
-
-def test_is_hf_encodec(golden: Path, tmp_path: Path) -> None:
-    assert is_hf_encodec(golden / "codec_hf")
-    assert not is_hf_encodec(golden / "codec_ac")
-    (tmp_path / "config.json").write_text("{")
-    assert not is_hf_encodec(tmp_path)
-    (tmp_path / "config.json").write_text("[]")
-    assert not is_hf_encodec(tmp_path)
 
 
 def test_damaged_folders_say_what_is_wrong(golden: Path, tmp_path: Path) -> None:
@@ -71,18 +65,19 @@ def test_damaged_folders_say_what_is_wrong(golden: Path, tmp_path: Path) -> None
 
     def attempt(match: str) -> None:
         with pytest.raises(UserError, match=match):
-            load_hf_encodec(tmp_path)
+            load_compression_model(tmp_path)
 
-    attempt(r"lacks config\.json")
-    shutil.copy(source / "config.json", tmp_path)
-    attempt(r"lacks model\.safetensors")
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    attempt(r"lacks config\.json")
+    (tmp_path / "config.json").write_text("{")
+    attempt(r"config\.json is damaged")
+    shutil.copy(source / "config.json", tmp_path)
     attempt("damaged")
     safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
     attempt("no codebooks")
     shutil.copy(source / "model.safetensors", tmp_path)
     for change, match in (
-        ({"num_filters": 8}, "does not fit"),
+        ({"num_filters": 8}, "do not fit"),
         ({"model_type": "t5"}, "EnCodec"),
         ({"chunk_length_s": 1.0}, "chunk_length_s"),
     ):

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from audiocraft.errors import UserError
-from audiocraft.models import loaders
+from audiocraft.models import hub, loaders
 from audiocraft.models.encodec import CompressionModel
 
 
@@ -64,7 +64,7 @@ def test_codec_run(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     last = {name: value + 1 for name, value in package["best_state"].items()}
     run = tmp_path / "xps" / "0123abcd"
     run.mkdir(parents=True)
-    ema = {"state": {"model": package["best_state"]}}
+    ema = {"state": {"model": package["best_state"]}, "count": 1.0}
     torch.save({"model": last, "ema": ema, "xp.cfg": package["xp.cfg"]}, run / "checkpoint.th")
     wanted = loaders.load_compression_model(golden / "codec_ac")
     for name in ("//sig/0123abcd", run, run / "checkpoint.th"):
@@ -191,6 +191,22 @@ def test_hub_out_of_reach_is_said_at_once(tmp_path: Path) -> None:
         assert way_out in codec
     assert "local folder" in model and "cache" in model
     assert "Retry" not in done.stderr
+
+
+def test_addresses_do_not_share_a_cached_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every export's file is called state_dict.bin; each address is downloaded once."""
+    asked = []
+
+    def download(url: str, path: str) -> None:
+        asked.append(url)
+        Path(path).write_text(url)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    urls = [f"https://host.test/{name}/state_dict.bin?download=true" for name in "ab"]
+    for url in (*urls, *urls):
+        path = hub.url_file(url, str(tmp_path), "")
+        assert path.read_text() == url and path.name.endswith("state_dict.bin")
+    assert asked == urls
 
 
 def test_hub_cache_needs_no_net(golden: Path, tmp_path: Path) -> None:

@@ -90,6 +90,24 @@ def test_patterns_are_made_once():
     assert provider.get_pattern(50).timesteps == 50
 
 
+def test_lookups_are_kept():
+    pattern = DelayedPatternProvider(4).get_pattern(9)
+    first = pattern.reverted_indexes(12, is_model_output=True, device="cpu")
+    assert pattern.reverted_indexes(12, is_model_output=True, device=torch.device("cpu")) is first
+    assert all(lookup.device.type == "meta" for lookup in pattern.reverted_indexes(12, True, True, "meta"))
+    assert not torch.equal(pattern.reverted_indexes(12)[0], first[0])
+
+
+def test_lookups_made_in_inference_mode_serve_training():
+    pattern = DelayedPatternProvider(4).get_pattern(9)
+    logits = torch.randn(1, 3, 4, 13, requires_grad=True)
+    with torch.inference_mode():
+        pattern.revert_pattern_logits(logits, 0.0)
+    values, _, _ = pattern.revert_pattern_logits(logits, 0.0)
+    values.sum().backward()
+    assert logits.grad is not None
+
+
 def test_bad_patterns_and_shapes_are_refused():
     with pytest.raises(ValueError, match="twice"):
         Pattern([[], [LayoutCoord(0, 0), LayoutCoord(1, 0)]], timesteps=2, n_q=1)

@@ -1,19 +1,19 @@
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from audiocraft.quantization.core_vq import (
     EuclideanCodebook,
     ResidualVectorQuantization,
     VectorQuantization,
     kmeans,
-    laplace_smoothing,
     nearest,
-    sample_vectors,
 )
 
 
@@ -43,19 +43,6 @@ def test_kmeans_with_fewer_samples_than_clusters() -> None:
     assert means.shape == (8, 2) and counts.sum() == 3 and not means.isnan().any()
 
 
-def test_sample_vectors_takes_each_once_if_it_can() -> None:
-    samples = torch.arange(10.0)[:, None]
-    assert sorted(sample_vectors(samples, 10)[:, 0].tolist()) == list(range(10))
-    assert sample_vectors(samples, 25).shape == (25, 1)
-
-
-def test_laplace_smoothing() -> None:
-    shares = laplace_smoothing(torch.tensor([0.0, 1.0, 3.0]), 3)
-    assert (
-        float(shares.sum()) == pytest.approx(1) and shares[0] > 0 and float(shares[2]) == pytest.approx(0.75, abs=1e-4)
-    )
-
-
 def test_codebook_starts_from_the_first_training_batch_only() -> None:
     torch.manual_seed(0)
     codebook = EuclideanCodebook(4, 8, kmeans_init=True, threshold_ema_dead_code=0)
@@ -70,6 +57,53 @@ def test_codebook_starts_from_the_first_training_batch_only() -> None:
     assert F.mse_loss(quantized, x) < 1 and codes.shape == (1, 50)
     assert float(codebook.cluster_size.sum()) == pytest.approx(50, rel=1e-3)
     assert codebook.init_embed_(torch.zeros(3, 4)) is False
+
+
+def test_codebook_starts_again_when_its_state_says_so() -> None:
+    """Weights may be loaded at any time: of a trained codec, or of one that has not started."""
+    torch.manual_seed(0)
+    codebook = EuclideanCodebook(4, 8, kmeans_init=True, threshold_ema_dead_code=0)
+    fresh = {name: value.clone() for name, value in codebook.state_dict().items()}
+    codebook(torch.randn(1, 50, 4))
+    trained = {name: value.clone() for name, value in codebook.state_dict().items()}
+    codebook.load_state_dict(fresh)
+    assert codebook.init_embed_(torch.randn(50, 4)) is True
+    parent = torch.nn.Sequential(EuclideanCodebook(4, 8, kmeans_init=True))
+    parent.load_state_dict({f"0.{name}": value for name, value in trained.items()})
+    parent[0].init_embed_(torch.zeros(50, 4))
+    assert torch.equal(parent[0].embed, trained["embed"])
+
+
+class WaitsForGpu(TorchDispatchMode):
+    """Counts operations that would make the CPU wait for a GPU: tensors read as numbers, sizes that hang on values."""
+
+    NAMES = ("_local_scalar_dense", "nonzero", "bincount", "masked_select", "randperm", "unique", "is_nonzero", "equal")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if any(name in str(func) for name in self.NAMES):
+            self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_training_does_not_wait_for_the_gpu() -> None:
+    torch.manual_seed(0)
+    stack = ResidualVectorQuantization(
+        num_quantizers=3, dim=4, codebook_size=64, kmeans_init=True, threshold_ema_dead_code="auto"
+    ).train()
+    stack(torch.randn(2, 4, 30))
+    x = torch.randn(2, 4, 30, requires_grad=True)
+    with WaitsForGpu() as waits:
+        quantized, _, losses, metrics = stack(x + 10)
+        (quantized.sum() + losses.sum()).backward()
+    assert waits.seen == []
+    assert metrics["dead"] > 0 and metrics["used"] > 0
+    with WaitsForGpu() as waits:
+        metrics["dead"].item()
+    assert waits.seen == ["aten._local_scalar_dense.default"]
 
 
 def test_codebook_follows_its_vectors() -> None:
@@ -153,25 +187,48 @@ def test_each_codebook_reduces_the_error() -> None:
 
 IN_EACH_PROCESS = """
 import sys, torch
+from datetime import timedelta
 from audiocraft.quantization.core_vq import EuclideanCodebook, shared_randint
-rank, folder = int(sys.argv[1]), sys.argv[2]
+rank, folder, patience = int(sys.argv[1]), sys.argv[2], timedelta(minutes=9)
 torch.set_num_threads(1)
-torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+store = torch.distributed.FileStore(f"{folder}/meet", 2)
+store.set_timeout(patience)
+torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=patience)
 torch.manual_seed(rank)
 codebook = EuclideanCodebook(4, 16, kmeans_init=True, threshold_ema_dead_code="auto")
 dead = [int(codebook(torch.randn(1, 30, 4) + 3 * step)[2]["dead"]) for step in range(60)]
 drawn = torch.tensor([shared_randint(1, 1000, torch.device("cpu")) for _ in range(3)])
 torch.save({**codebook.state_dict(), "dead": torch.tensor(dead), "drawn": drawn}, f"{folder}/{rank}.pt")
-torch.distributed.barrier()
+# Not a barrier: the first one out of it closes connections that the other may still look at.
+store.set(f"done {rank}", "")
+store.wait(["done 0", "done 1"], patience)
 torch.distributed.destroy_process_group()
 """
 
 
+def run_together(code: str, folder: Path) -> None:
+    """Run the code in two processes; if one fails, say why and do not wait for the other."""
+    logs = [folder / f"{rank}.log" for rank in (0, 1)]
+    started = []
+    for rank, log in enumerate(logs):
+        with log.open("w") as out:
+            command = [sys.executable, "-c", code, str(rank), str(folder)]
+            started.append(subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT))
+    try:
+        deadline = time.monotonic() + 600
+        while any(process.poll() is None for process in started) and not any(process.poll() for process in started):
+            assert time.monotonic() < deadline, [log.read_text() for log in logs]
+            time.sleep(0.05)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in started] == [0, 0], [log.read_text() for log in logs]
+
+
 def test_processes_end_up_with_one_codebook(tmp_path: Path) -> None:
     """Two processes with different batches keep equal codebooks, through start, averages and revival."""
-    command = [sys.executable, "-c", IN_EACH_PROCESS]
-    started = [subprocess.Popen([*command, str(rank), str(tmp_path)]) for rank in (0, 1)]
-    assert [process.wait(timeout=600) for process in started] == [0, 0]
+    run_together(IN_EACH_PROCESS, tmp_path)
     states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     for key in states[0]:
         assert torch.equal(states[0][key], states[1][key]), key

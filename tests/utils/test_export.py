@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,68 @@ def test_refusals(run_folder: Path, golden: Path, tmp_path: Path) -> None:
     (run_folder / "checkpoint.th").write_bytes(b"damage")
     with pytest.raises(UserError, match="damaged"):
         export_run(run_folder, out)
+
+
+def test_an_average_of_nothing_is_not_exported(run_folder: Path, model_folder: Path, tmp_path: Path) -> None:
+    """A run shorter than `optim.ema.updates` steps has an average that is still its random start."""
+    checkpoint = read(run_folder / "checkpoint.th")
+    checkpoint["ema"]["count"] = 0.0
+    torch.save(checkpoint, run_folder / "checkpoint.th")
+    out = export_run(run_folder, tmp_path / "out")
+    assert shift(out, model_folder) == pytest.approx(1, abs=1e-5)
+    assert json.loads((out / "export.json").read_text())["state"] == "model"
+
+
+def test_a_failed_export_leaves_the_former_one(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder never holds the codec of one run and the language model of another."""
+    out = export_run(run_folder, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    checkpoint = read(run_folder / "checkpoint.th")
+    other = tmp_path / "codec"
+    codec = read(out / "compression_state_dict.bin")
+    codec["best_state"] = {name: value + 1 for name, value in codec["best_state"].items()}
+    other.mkdir()
+    torch.save(codec, other / "compression_state_dict.bin")
+    cfg = yaml.safe_load(checkpoint["xp.cfg"])
+    checkpoint["xp.cfg"] = yaml.safe_dump({**cfg, "compression_model_checkpoint": str(other)})
+    torch.save(checkpoint, run_folder / "checkpoint.th")
+    save, written = torch.save, []
+
+    def full_at_the_second(package: dict, path: Path) -> None:
+        written.append(path)
+        if len(written) == 2:
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
+        save(package, path)
+
+    monkeypatch.setattr(torch, "save", full_at_the_second)
+    with pytest.raises(UserError, match="disk is full"):
+        export_run(run_folder, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_codec_named_by_a_relative_path(
+    run_folder: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked for where the training was started, then here; else the message says where to go."""
+    checkpoint = read(run_folder / "checkpoint.th")
+    cfg = yaml.safe_load(checkpoint["xp.cfg"])
+    checkpoint["xp.cfg"] = yaml.safe_dump({**cfg, "compression_model_checkpoint": "./my/codec"})
+    torch.save(checkpoint, run_folder / "checkpoint.th")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    for attempt in (lambda: export_run(run_folder, tmp_path / "out"), lambda: MusicGen.get_pretrained(run_folder)):
+        with pytest.raises(UserError, match=r"'\./my/codec'.*folder where"):
+            attempt()
+    for start in (elsewhere, tmp_path):  # the run is in tmp_path/outputs
+        codec = start / "my" / "codec"
+        codec.mkdir(parents=True)
+        shutil.copy(model_folder / "compression_state_dict.bin", codec)
+        out = export_run(run_folder, tmp_path / "out")
+        assert json.loads((out / "export.json").read_text())["codec"] == str(codec)
+        assert MusicGen.get_pretrained(run_folder, "cpu").files["codec"].startswith(str(codec))
 
 
 def test_codec_run(golden: Path, tmp_path: Path) -> None:

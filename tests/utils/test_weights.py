@@ -1,13 +1,17 @@
 """Weight files: what tells them apart, and models built without values."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
-from audiocraft.utils.weights import fill_model, fingerprint, without_values
+from audiocraft.errors import UserError
+from audiocraft.utils.weights import averaged_state, fill_model, fingerprint, select_state, without_values
 
 
 def test_fingerprint_is_of_the_content(tmp_path: Path) -> None:
@@ -48,3 +52,41 @@ def test_loading_does_not_import_the_compiler(model_folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def checkpoint(**changes: Any) -> dict[str, Any]:
+    """Of a run: its weights are 1, their average 2, the best ones 3."""
+    content = {
+        "model": {"a": torch.ones(1)},
+        "ema": {"state": {"model": {"a": torch.full((1,), 2.0)}}, "count": 1.0},
+        "best_state": {"model": {"a": torch.full((1,), 3.0)}},
+        "history": [{"train": {}, "valid": {}}],
+    }
+    return {**content, **changes}
+
+
+def test_an_average_of_nothing_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    """Before its first step an average holds the random start: nobody may take that for trained weights."""
+    empty = {"state": checkpoint()["ema"]["state"], "count": 0.0}
+    assert averaged_state(checkpoint())["a"] == 2  # type: ignore[index]
+    for ema in (None, empty, {"count": 1.0}):
+        assert averaged_state(checkpoint(ema=ema)) is None
+    assert averaged_state(checkpoint(), "other") is None
+    with caplog.at_level(logging.WARNING):
+        assert select_state(checkpoint(), None, "it")[0] == "ema" and not caplog.records
+        name, weights = select_state(checkpoint(ema=empty), None, "it")
+    assert name == "model" and weights["a"] == 1
+    assert "no average yet" in caplog.text
+    with pytest.raises(UserError, match="no 'ema' weights"):
+        select_state(checkpoint(ema=empty), "ema", "it")
+
+
+def test_best_before_the_first_validation_is_none() -> None:
+    """Best states are registered with the random start."""
+    assert select_state(checkpoint(), "best", "it")[1]["a"] == 3
+    # Inside the first epoch: `stages` are those it has been through.
+    inside = {"stages": {"train": {}, "valid": {}}}
+    assert select_state(checkpoint(history=[], epoch_state=inside), "best", "it")[1]["a"] == 3
+    for changes in ({"history": []}, {"history": [{"train": {}}]}, {"history": [], "epoch_state": {"stages": {}}}):
+        with pytest.raises(UserError, match="no 'best' weights"):
+            select_state(checkpoint(**changes), "best", "it")
