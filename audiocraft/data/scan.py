@@ -47,7 +47,7 @@ class ScanReport:
         out = [f"{_count(len(self.meta), 'audio file')} in {self.folder}, {minutes}:{seconds:02d} min in all"]
         if self.skipped:
             out.append(f"skipped {_count(len(self.skipped), 'file')}:")
-            out += _shortened([f"  {path}: {reason}" for path, reason in self.skipped])
+            out += _shortened([f"  {_printable(path)}: {reason}" for path, reason in self.skipped])
         if self.silent:
             out.append(f"kept although silent, {_count(len(self.silent), 'file')}:")
             out += _shortened([f"  {path}" for path in self.silent])
@@ -147,6 +147,8 @@ def _inspect_all(found: list[str], report: ScanReport, complete: bool, workers: 
 
 def _inspect(file: str, complete: bool) -> AudioMeta | str:
     """A manifest's record, or the reason why there is none."""
+    if _printable(file) != file:
+        return "its name is not valid UTF-8; rename it"  # manifests and libraries cannot hold such a name
     try:
         info = audio_info(file)
         meta = AudioMeta(file, info.duration, info.sample_rate)
@@ -188,6 +190,11 @@ def _nothing(report: ScanReport) -> str:
         return f"the folder {report.folder} is empty"
     kinds = ", ".join(ext or "no ending" for ext, _ in report.other.most_common(5))
     return f"there is no audio in {report.folder}, only files with {kinds}"
+
+
+def _printable(path: str) -> str:
+    """The path with bytes that are no text (in Python they are lone surrogates) written out."""
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def _shortened(lines: list[str]) -> list[str]:

@@ -46,6 +46,8 @@ CONTEXT_SECONDS = 1
 # A file written less than this ago may be written again without a visible change of its mtime.
 FRESH_SECONDS = 2.0
 DIGEST_BYTES = 16
+# To be raised when reading, resampling or coding a file begins to give other codes: entries made before are left behind.
+FORMAT = 1
 TRAILER = struct.Struct(f"<q{DIGEST_BYTES}s")
 
 
@@ -75,17 +77,19 @@ class CachedTokens:
 
 @dataclass
 class CacheReport:
-    """What `TokenCache.prepare` found: entries by path as given, and the files left out with the reason."""
+    """What `TokenCache.prepare` found: entries by path as given, the files left out with the reason, how many contents
+    were coded, and the sample rates (Hz) of those files."""
 
     tokens: dict[str, CachedTokens] = field(default_factory=dict)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     encoded: int = 0
+    rates: dict[str, int] = field(default_factory=dict)
 
 
 def codec_key(model: "CompressionModel") -> str:
     """Hash of everything that decides a codec's codes: class names, plain settings of every module, and weights."""
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    digest.update(f"{model.sample_rate}:{model.channels}:{model.num_codebooks}\n".encode())
+    digest.update(f"{FORMAT}:{model.sample_rate}:{model.channels}:{model.num_codebooks}\n".encode())
     for name, module in sorted(model.named_modules()):
         # Public plain values are a layer's settings: strides, padding modes and the like. `training` is a mood.
         settings = {
@@ -105,6 +109,12 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return all(_is_plain(item) for item in value)
     return value is None or isinstance(value, (bool, int, float, str))
+
+
+def content_hash(path: str | Path) -> str:
+    """Hash of the bytes of a file. Raises OSError where it cannot be read."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
 
 
 class FileIndex:
@@ -134,8 +144,7 @@ class FileIndex:
         known = self._known.get(str(path))
         if isinstance(known, list) and known[:2] == stamp and len(known) == 3:
             return known[2]
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
+        digest = content_hash(path)
         if time.time() - status.st_mtime > FRESH_SECONDS:
             self._new[str(path)] = self._known[str(path)] = [*stamp, digest]
         return digest
@@ -247,10 +256,12 @@ class TokenCache:
             if entry is None:
                 try:
                     entry = self._encode(same[0], content)
+                    rate = audio_info(same[0]).sample_rate
                 except UnreadableAudio as error:  # one bad file must not end a run
                     report.skipped += [(name, error.reason) for name in same]
                     continue
                 report.encoded += 1
+                report.rates.update(dict.fromkeys(same, rate))
             report.tokens.update(dict.fromkeys(same, entry))
 
     def _open(self, content: str) -> CachedTokens | None:
@@ -284,6 +295,9 @@ class TokenCache:
         codes = self._codes(counted())
         dtype = torch.int16 if self.model.cardinality <= 2**15 else torch.int32
         array = codes[0].T.to("cpu", dtype).contiguous().numpy()
+        # Minutes can pass between hashing all files and coding the last one.
+        if not Path(name).is_file() or content_hash(name) != content:
+            raise UnreadableAudio.of(name, "it was changed while it was being coded")
         path = self.entry_path(content)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, array)

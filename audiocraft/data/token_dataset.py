@@ -1,15 +1,18 @@
 """Segments of codes from the token cache, drawn as `MusicDataset` draws segments of audio."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from ..utils.segments import AudioMeta, SegmentInfo
 from .audio import UnreadableAudio
-from .manifest import AudioMeta, SegmentInfo
 from .music_dataset import MusicDataset, MusicInfo
 from .token_cache import CachedTokens
+
+logger = logging.getLogger(__name__)
 
 
 class TokenDataset(MusicDataset):
@@ -29,7 +32,8 @@ class TokenDataset(MusicDataset):
         """`dataset` with codes in the place of waves.
 
         Args:
-            tokens: codes by the path of their file; a file without is passed over like one that cannot be read.
+            tokens: codes by the path of their file; a file without is passed over like one that cannot be read, but
+                silently: who made the codes has said why.
             hop_length: samples per frame.
         """
         out = cls.__new__(cls)
@@ -38,7 +42,24 @@ class TokenDataset(MusicDataset):
         out.hop_length = hop_length
         out.pad = False  # what padding looks like is the model's affair
         out.return_info = True
+        out.meta = list(dataset.meta)
+        out._told = torch.tensor([item.path not in tokens for item in dataset.meta], dtype=torch.uint8).share_memory_()
+        out._trust_codes()
         return out
+
+    def _trust_codes(self) -> None:
+        """Mend durations in `meta` that are clearly wrong; with them a draw would point behind a file's end."""
+        wrong = []
+        for i, item in enumerate(self.meta):
+            codes = self.tokens.get(item.path)
+            duration = item.duration if codes is None else codes.num_samples / self.sample_rate
+            if abs(duration - item.duration) > max(0.1, 0.01 * duration):
+                wrong.append(f"{item.path} lasts {duration:.2f} s, not {item.duration:.2f} s")
+                self.meta[i] = replace(item, duration=duration)
+        if wrong:
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            logger.warning("%s as its manifest says%s; the file is right", wrong[0], more)
+            self.sampling_probabilities = self._get_sampling_probabilities()
 
     @property
     def segment_length(self) -> int | None:

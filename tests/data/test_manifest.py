@@ -36,6 +36,7 @@ def test_unknown_keys_are_passed_over(tmp_path):
         json.dumps({"path": "a.wav"}),
         json.dumps(GOOD | {"duration": "long"}),
         json.dumps(GOOD | {"duration": -1}),
+        json.dumps(GOOD | {"duration": float("inf")}),
         json.dumps(GOOD | {"sample_rate": 0}),
         json.dumps(GOOD | {"path": None}),
         json.dumps(GOOD | {"weight": -1}),
@@ -46,6 +47,14 @@ def test_broken_line(tmp_path, line):
     path.write_text(f"{json.dumps(GOOD)}\n{line}\n")
     with pytest.raises(UserError, match=r"line 2 of .*data.jsonl does not describe .* make the manifest anew"):
         load_audio_meta(path)
+
+
+def test_what_editors_and_names_put_into_it(tmp_path):
+    """A byte order mark, Windows line ends, and a name with a line separator in it, unescaped."""
+    line = json.dumps(GOOD | {"path": "a\u2028b.wav"}, ensure_ascii=False)
+    (tmp_path / "data.jsonl").write_bytes(b"\xef\xbb\xbf" + f"{line}\r\n{line}\r\n".encode())
+    found = load_audio_meta(tmp_path / "data.jsonl", resolve=False)
+    assert [item.path for item in found] == ["a\u2028b.wav"] * 2
 
 
 def test_missing_empty_and_damaged(tmp_path):

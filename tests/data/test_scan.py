@@ -1,7 +1,9 @@
 """Folders as people have them: what is found, what is left out, what is said."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,3 +132,33 @@ def test_module_command_imports_little(messy):
     command = [sys.executable, "-W", "error", "-m", "audiocraft.data.audio_dataset", str(messy), str(messy / "d.jsonl")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False) and "3 audio files" in done.stdout
+
+
+def test_a_name_that_is_no_text_is_reported(tmp_path, capsys):
+    write(tmp_path / "in/good.wav", np.zeros(8000))
+    name = os.fsencode(tmp_path / "in") + b"/caf\xe9.wav"
+    try:
+        Path(os.fsdecode(name)).write_bytes((tmp_path / "in/good.wav").read_bytes())
+    except OSError:
+        pytest.skip("this disk takes no such names")
+    assert main([str(tmp_path / "in"), str(tmp_path / "data.jsonl")]) == 0
+    assert "its name is not valid UTF-8; rename it" in capsys.readouterr().out.encode().decode()
+    assert [item.path for item in load_audio_meta(tmp_path / "data.jsonl")] == [str(tmp_path / "in/good.wav")]
+
+
+def test_ctrl_c_while_looking_writes_nothing(messy, tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("audiocraft.data.scan.audio_info", interrupted)
+    assert main([str(messy), str(tmp_path / "data.jsonl")]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped; no manifest was written"
+    assert not (tmp_path / "data.jsonl").exists()
+
+
+def test_a_manifest_where_no_file_can_be(messy, tmp_path, capsys):
+    (tmp_path / "folder.jsonl").mkdir()
+    for place in ("folder.jsonl", "music/good.wav/data.jsonl"):
+        assert main([str(messy), str(tmp_path / place)]) == 2
+        assert "choose another place" in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.glob(".*"))

@@ -187,6 +187,25 @@ def test_stopped_and_run_again(tmp_path, monkeypatch, codec):
     assert report.encoded == 2 and len(report.tokens) == 3
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_file_changed_while_it_is_coded(tmp_path, monkeypatch, codec, gone):
+    """Codes must never be kept under the hash of other bytes."""
+    path = write_noise(tmp_path / "a.wav", 1.0, 16000, 1)
+    encode = codec.encode
+
+    def change_then_encode(wav):
+        path.unlink() if gone else write_noise(path, 1.0, 16000, 1, seed=1)
+        return encode(wav)
+
+    monkeypatch.setattr(codec, "encode", change_then_encode)
+    report = TokenCache(tmp_path / "cache", codec).prepare([path], progress=False)
+    assert not report.tokens and "changed" in report.skipped[0][1]
+    monkeypatch.undo()
+    write_noise(path, 1.0, 16000, 1, seed=1)
+    entry = TokenCache(tmp_path / "cache", codec).prepare([path], progress=False).tokens[str(path)]
+    assert torch.equal(entry.read(), whole_file_codes(codec, path))
+
+
 def test_two_runs_at_once(tmp_path, codec):
     paths = [write_noise(tmp_path / f"{i}.wav", 1, 16000, 1, seed=i) for i in range(6)]
     reports = []

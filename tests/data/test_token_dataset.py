@@ -1,6 +1,7 @@
 """Segments of cached codes: the same draws as waves, cut from the codes of whole files."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,7 +96,19 @@ def test_file_below_a_frame_or_without_codes_is_passed_over(material, caplog):
     missing = {path: entry for path, entry in tokens.items() if path != meta[1].path}
     _, dataset = make(meta[1:], missing, short="loop")
     assert {dataset[index][1].meta.path for index in range(30)} == {meta[2].path}
-    assert len(caplog.records) == 2
+    assert "tiny.wav cannot be read as audio: it is shorter than one frame" in caplog.text
+    assert "middle.wav" not in caplog.text  # the cache has said so
+
+
+def test_a_manifest_with_wrong_durations_is_mended(material, caplog):
+    meta, tokens = material
+    wrong = [replace(meta[0], duration=50.0), replace(meta[2], duration=0.1)]
+    waves, dataset = make(wrong, tokens)
+    assert "lasts 5.00 s, not 50.00 s as its manifest says (and 1 more); the file is right" in caplog.text
+    assert [item.duration for item in dataset.meta] == [5.0, 0.31] and waves.meta == wrong
+    # Without it nine of ten draws would point behind the end, and give one frame and padding.
+    long = [info for _, info in (dataset[index] for index in range(20)) if info.meta.path == meta[0].path]
+    assert long and all(info.n_frames >= RATE // 2 - HOP for info in long)
 
 
 def test_whole_files_and_batches(material):
