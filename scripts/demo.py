@@ -114,8 +114,8 @@ class Demo:
 
     def _generate(self, model: Path, folder: Path, options: list[str]) -> list[tuple[Path, dict[str, tp.Any]]]:
         """Takes of this very model made with these very options; made now if they are not there."""
+        from audiocraft.commands.takes import load_takes
         from audiocraft.utils.files import atomic_path
-        from audiocraft.utils.takes import load_takes
         from audiocraft.utils.weights import fingerprint
 
         weights = fingerprint(model / "state_dict.bin")
@@ -298,12 +298,12 @@ def platform_name() -> str:
 
 
 def parse_args(argv: tp.Sequence[str] | None) -> argparse.Namespace:
-    """The demo's options. The defaults take about ten minutes on two cores."""
+    """The demo's options. The defaults take under ten minutes on two free cores."""
     parser = argparse.ArgumentParser(prog="scripts/demo.py", description="From nothing to sound in one go.")
     parser.add_argument("--out", type=Path, default=Path("outputs/demo"), help="folder for all of it (%(default)s)")
-    parser.add_argument("--minutes", type=float, default=10.0, help="minutes of material (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=20.0, help="minutes of material (%(default)s)")
     parser.add_argument("--scale", default="pico", help="size of the model (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=12, help="(%(default)s)")
+    parser.add_argument("--epochs", type=int, default=10, help="(%(default)s)")
     parser.add_argument("--codec", default=None, help="another codec than the one that ships")
     parser.add_argument("overrides", nargs="*", help="keys of the configuration, in place of the demo's own")
     args = parser.parse_args(argv)
@@ -311,7 +311,7 @@ def parse_args(argv: tp.Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-# Sized for two cores: steps of about half a second.
+# Sized for two cores: steps of well under a second each.
 DEMO_OVERRIDES = (
     "dataset.batch_size=4",
     "dataset.num_workers=0",

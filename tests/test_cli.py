@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from audiocraft.cli import app
+from audiocraft.commands.takes import save_take
 from audiocraft.commands.train import hold_out, quote, write_manifests
 from audiocraft.data.audio import audio_read, audio_write
 from audiocraft.data.audio_dataset import AudioMeta, load_audio_meta
@@ -37,6 +38,28 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: there is no model") and done.stderr.count("\n") == 1
     assert not (tmp_path / "o").exists()
+
+
+def test_a_slip_in_an_override_comes_before_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "music").mkdir()
+    with pytest.raises(UserError, match=r"there is no key 'optim\.lrr'"):
+        run("train", "music", "optim.lrr=1")
+    with pytest.raises(UserError, match=r"optim\.epochs=0: this takes"):
+        run("train", "music", "optim.epochs=0")
+    with pytest.raises(UserError, match="the folder music is empty"):
+        run("train", "music")
+    assert [path.name for path in tmp_path.iterdir()] == ["music"]
+
+
+def test_ctrl_c_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("audiocraft.data.scan.scan_folder", interrupted)
+    assert run("train", "music") == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
 
 
 def test_generate(model_folder: Path, tmp_path: Path) -> None:
@@ -133,6 +156,20 @@ def test_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     train, valid = write_manifests(single)
     assert load_audio_meta(train) == load_audio_meta(valid)
     assert "only one file" in capsys.readouterr().out
+
+
+def test_own_work_is_not_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`train .` beside runs and takes takes neither; a folder of takes given itself is taken."""
+    monkeypatch.setenv("AUDIOCRAFT_DORA_DIR", str(tmp_path / "outputs"))
+    noise = torch.randn(1, 8000) * 0.1
+    for name in ("a", "b", "outputs/xps/cafe0123/samples/1/000_free"):
+        audio_write(tmp_path / name, noise, 16000)
+    for _ in range(2):
+        save_take(tmp_path / "takes", noise, 16000, {"seed": 1})
+    names = [Path(meta.path).name for path in write_manifests(tmp_path) for meta in load_audio_meta(path)]
+    assert sorted(names) == ["a.wav", "b.wav"]
+    names = [Path(meta.path).name for path in write_manifests(tmp_path / "takes") for meta in load_audio_meta(path)]
+    assert sorted(names) == ["take_0001.wav", "take_0002.wav"]
 
 
 @pytest.mark.parametrize("text", ["a/b.c", "with space", "it's", "a=b,c", "back\\slash", "[x]{y}(z)", "$HOME", "ünï"])

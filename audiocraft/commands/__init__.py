@@ -1,1 +1,1 @@
-"""The subcommands of `python -m audiocraft`, one file each."""
+"""The subcommands of `python -m audiocraft`, one file each, and what they write: `takes`."""

@@ -22,7 +22,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a run as a model folder that plays here and in audiocraft."""
-    from ..utils.export import export_run
+    from ..models.export import export_run
 
     folder = export_run(run, out, state, epoch)
     size = sum(file.stat().st_size for file in folder.glob("*.bin")) / 2**20

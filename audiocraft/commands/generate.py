@@ -39,15 +39,15 @@ def generate(
     """Generate sound. Every take gets the next free number, and a JSON with its seed and settings."""
     from ..errors import UserError
 
-    if format not in ("wav", "flac", "ogg", "mp3"):
-        raise UserError(f"audio cannot be written as {format!r}; choose wav, flac, ogg or mp3")
     if prompt is None and prompt_duration is not None:
         raise UserError("--prompt-duration needs a --prompt FILE; give one, or leave it out")
 
     import torch
 
+    from ..data.audio import written_suffix
     from ..models import MusicGen
 
+    written_suffix(format)  # asked before anything is made
     musicgen = MusicGen.get_pretrained(model, device)
     settings: dict[str, tp.Any] = {
         "duration": duration,
@@ -122,7 +122,7 @@ def _make(
     from tqdm import tqdm
 
     from ..models.genmodel import count_frames
-    from ..utils.takes import save_take
+    from .takes import save_take
 
     frames = count_frames(facts["settings"]["duration"], musicgen.frame_rate)
     with tqdm(total=num * frames, desc="Generating", unit="frame", unit_scale=True) as bar:

@@ -1,5 +1,6 @@
 """`train FOLDER`: manifests, held-out files, token cache and training, without any YAML."""
 
+import signal
 import typing as tp
 from pathlib import Path
 from typing import Annotated
@@ -42,7 +43,11 @@ def train(
         chosen.append(f"compression_model_checkpoint={quote(codec)}")
     if device != "auto":
         chosen.append(f"device={device}")
-    result = train_folder(folder, scale, [*chosen, *(overrides or [])])
+    try:
+        result = train_folder(folder, scale, [*chosen, *(overrides or [])])
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        raise typer.Exit(128 + signal.SIGINT) from None
     if result.epochs:
         out = Path("models") / result.sig
         typer.echo(f"\nto listen to run {result.sig} ({result.epochs} epochs, {result.folder}):")
@@ -66,18 +71,16 @@ def train_folder(folder: Path, scale: str, overrides: tp.Sequence[str] = ()) -> 
     Raises:
         UserError: no usable audio, or anything training complains of.
     """
-    from ..train import run
+    from ..solvers.settings import check_settings
+    from ..train import main, run
 
+    recipe = ["solver=musicgen/micro_32khz", f"model/lm/model_scale={scale}"]
+    # A slip in an override is told before a long look through the folder, not after it.
+    check_settings(main.make_xp([*recipe, *overrides]).cfg)
     train_manifest, valid_manifest = write_manifests(folder)
-    return run(
-        [
-            "solver=musicgen/micro_32khz",
-            f"model/lm/model_scale={scale}",
-            f"datasource.train={quote(train_manifest.parent)}",
-            *(f"datasource.{split}={quote(valid_manifest.parent)}" for split in ("valid", "evaluate", "generate")),
-            *overrides,
-        ]
-    )
+    sources = [f"datasource.train={quote(train_manifest.parent)}"]
+    sources += [f"datasource.{split}={quote(valid_manifest.parent)}" for split in ("valid", "evaluate", "generate")]
+    return run([*recipe, *sources, *overrides])
 
 
 def write_manifests(folder: Path) -> tuple[Path, Path]:
@@ -92,17 +95,25 @@ def write_manifests(folder: Path) -> tuple[Path, Path]:
     from ..data.audio_dataset import save_audio_meta
     from ..data.scan import scan_folder
     from ..environment import AudioCraftEnvironment
+    from ..errors import UserError
 
     report = scan_folder(folder, workers=4, progress=True, resolve=True)
     typer.echo("\n".join(report.lines()))
     root = folder.resolve()
-    train, valid = hold_out(report.meta, root)
+    meta = without_own_work(report.meta, root, AudioCraftEnvironment.get_dora_dir().resolve())
+    if len(meta) < len(report.meta):
+        typer.echo(
+            f"left out what was made here, runs and takes below this folder: {len(report.meta) - len(meta)} files"
+        )
+    if not meta:
+        raise UserError(f"{root} holds nothing but runs and takes made here; give a folder of other audio")
+    train, valid = hold_out(meta, root)
     if train is valid:
         typer.echo("there is only one file: it is trained on whole, and the validation loss is that of the same file;")
         typer.echo("cut it into several files to see how the model does on music it never saw")
     else:
         held = sum(meta.duration for meta in valid)
-        typer.echo(f"held out for validation: {len(valid)} of {len(report.meta)} files ({held / 60:.1f} min)")
+        typer.echo(f"held out for validation: {len(valid)} of {len(meta)} files ({held / 60:.1f} min)")
     # Two folders of one name must not share manifests.
     name = f"{re.sub(r'[^A-Za-z0-9]+', '-', root.name)}-{hashlib.sha1(str(root).encode()).hexdigest()[:8]}"
     home = AudioCraftEnvironment.get_dora_dir() / "manifests" / name
@@ -110,6 +121,20 @@ def write_manifests(folder: Path) -> tuple[Path, Path]:
     for path, meta in zip(paths, (train, valid)):
         save_audio_meta(path, meta)
     return paths
+
+
+def without_own_work(meta: list["AudioMeta"], root: Path, outputs: Path) -> list["AudioMeta"]:
+    """Leave out the samples of runs (`outputs`) and folders of takes where they lie below `root`.
+
+    Else `train .` would learn from its own sounds, and from held-out files that samples continue. A folder of takes
+    that is given itself is taken: feeding a model to the next one is a way to play.
+    """
+    from .takes import load_takes
+
+    folders = {Path(item.path).parent for item in meta} - {root}
+    takes = {str(path) for folder in folders for path, _ in load_takes(folder)}
+    below = outputs != root and outputs.is_relative_to(root)
+    return [item for item in meta if item.path not in takes and not (below and Path(item.path).is_relative_to(outputs))]
 
 
 def hold_out(meta: list["AudioMeta"], root: Path) -> tuple[list["AudioMeta"], list["AudioMeta"]]:
