@@ -35,7 +35,7 @@ class RunResult:
     """A training run when `run` returns.
 
     Attributes:
-        folder: of the run: checkpoints, samples, history.json, solver.log.
+        folder: of the run: checkpoints, samples, history.json, solver.log.0.
         sig: its signature; `//sig/SIG` names it.
         epochs: epochs done.
         finished: whether those are all.
@@ -59,7 +59,9 @@ def train(cfg: DictConfig) -> "StandardSolver":
     import torch
 
     from .solvers import builders
+    from .solvers.settings import check_settings
 
+    check_settings(cfg)
     xp = get_xp()
     flashy.distrib.init("nccl" if torch.cuda.is_available() and cfg.device != "cpu" else "gloo")
     rank = flashy.distrib.rank()

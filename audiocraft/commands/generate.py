@@ -19,7 +19,7 @@ def generate(
     ),
     num: Annotated[int, typer.Option("--num", min=1, help="How many.")] = 4,
     duration: Annotated[float, typer.Option("--duration", help="Seconds, a prompt included.")] = 10.0,
-    seed: Annotated[int | None, typer.Option("--seed", help="Take i uses SEED + i. Drawn if not given.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, max=1 << 53, help="Take i uses SEED + i. Drawn if not given.")] = None,
     temperature: Annotated[float, typer.Option("--temperature", help="Above 1 wilder, below 1 tamer.")] = 1.0,
     top_k: Annotated[int, typer.Option("--top-k", help="Choose among the k likeliest codes; 0: all.")] = 250,
     top_p: Annotated[float, typer.Option("--top-p", help="Above 0: the likeliest codes up to this probability.")] = 0.0,
@@ -86,6 +86,8 @@ def _read_prompt(path: Path, seconds: float | None, duration: float) -> _Prompt:
     if seconds < length:
         typer.echo(f"continuing the first {seconds:g} s of {path.name} ({length:.1f} s)")
     wav, sample_rate = audio_read(path, duration=seconds)
+    if not wav.shape[-1]:
+        raise UserError(f"there is no sound in {path}; give another --prompt")
     return _Prompt(wav, sample_rate, {"file": str(path), "seconds": wav.shape[-1] / sample_rate})
 
 
@@ -122,8 +124,9 @@ def _make(
     from tqdm import tqdm
 
     from ..models.genmodel import count_frames
-    from .takes import save_take
+    from .takes import check_folder, save_take
 
+    check_folder(out)
     frames = count_frames(facts["settings"]["duration"], musicgen.frame_rate)
     with tqdm(total=num * frames, desc="Generating", unit="frame", unit_scale=True) as bar:
         for first in range(0, num, batch_size):

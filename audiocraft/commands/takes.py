@@ -19,6 +19,15 @@ from ..utils.files import atomic_path, is_disk_full
 _NUMBER = re.compile(r"^take_(\d+)\.")
 
 
+def check_folder(folder: str | Path) -> None:
+    """Make the folder if it is missing, and see whether takes can be written there: before they are made.
+
+    Raises:
+        UserError: they cannot.
+    """
+    _staging_folder(Path(folder)).rmdir()
+
+
 def save_take(
     folder: str | Path, wav: torch.Tensor, sample_rate: int, facts: dict[str, tp.Any], format: str = "wav"
 ) -> Path:
@@ -39,11 +48,7 @@ def save_take(
         UserError: unknown format, NaN samples, a folder that cannot be written, a full disk.
     """
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".take_", dir=folder))
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}); choose another folder") from error
+    staging = _staging_folder(folder)
     try:
         audio = audio_write(
             staging / "take", wav, sample_rate, format, normalize=False, strategy="peak", log_clipping=False
@@ -90,6 +95,14 @@ def load_takes(folder: str | Path) -> list[tuple[Path, dict[str, tp.Any]]]:
         if audio.is_file():
             takes.append((audio, record))
     return takes
+
+
+def _staging_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=".take_", dir=folder))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}); choose another folder") from error
 
 
 def _last_number(folder: Path) -> int:

@@ -69,13 +69,13 @@ class MusicGen(BaseGenModel):
         Raises:
             UserError: a value that makes no sense.
         """
-        if use_sampling and temperature <= 0:
+        if use_sampling and not temperature > 0:
             raise UserError(
                 f"temperature {temperature:g} is not above 0; use a small one, or greedy (use_sampling=False)"
             )
         if top_k < 0 or not 0 <= top_p <= 1:
             raise UserError(f"top_k {top_k} and top_p {top_p:g} do not work; top_k is 0 or more, top_p between 0 and 1")
-        if duration <= 0:
+        if not 0 < duration < float("inf"):
             raise UserError(f"a duration of {duration:g} s is nothing; give seconds above 0")
         if extend_stride <= 0:
             raise UserError(f"extend_stride {extend_stride:g} s adds nothing; give seconds above 0")

@@ -1,12 +1,9 @@
-"""What every training run does: stages and epochs, averages of weights, stopping and going on."""
+"""What every training run does: stages and epochs, stopping and going on."""
 
 import logging
-import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from itertools import islice
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +17,19 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from ..errors import UserError
-from ..optim import ModuleDictEMA
-from ..utils.best_state import BestStateDictManager
 from ..utils.device import Autocast, resolve_device
-from ..utils.rng import seed_everything
+from ..utils.rng import rng_state, seed_everything, set_rng_state
+from .averages import AveragesMixin
 from .checkpoints import CheckpointMixin
+from .divergence import Diverged
 from .interrupt import Interrupted, StopFlag
-from .loading import start_loader
-from .progress import Averager, StageProgress
+from .progress import Averager
+from .steps import StepsMixin
 
-# Metrics that a progress bar has room for.
-SHOWN = ("loss", "ce", "ppl", "lr")
 STAGES = ("train", "valid", "evaluate", "generate")
 
 
-class StandardSolver(CheckpointMixin, ABC, flashy.BaseSolver):
+class StandardSolver(StepsMixin, CheckpointMixin, AveragesMixin, ABC, flashy.BaseSolver):
     """A run: built from a configuration, resumed from its folder, trained by epochs.
 
     A subclass provides `build_model`, `build_dataloaders`, `run_step`, and `evaluate`, `generate` where it has them.
@@ -62,12 +57,8 @@ class StandardSolver(CheckpointMixin, ABC, flashy.BaseSolver):
         if cfg.num_threads:
             torch.set_num_threads(cfg.num_threads)
         seed_everything(cfg.seed + distrib.rank())
-        # For draws of the solver itself, apart from those of layers.
-        self.rng = torch.Generator().manual_seed(cfg.seed + distrib.rank())
         self.dataloaders: dict[str, DataLoader] = {}
-        self.best_state = BestStateDictManager()
-        self.ema: ModuleDictEMA | None = None
-        self._ema_modules = nn.ModuleDict()
+        self._start_averages()
         self._training = False
         self._stop = StopFlag()
         self.stopped_by: int | None = None
@@ -96,7 +87,8 @@ class StandardSolver(CheckpointMixin, ABC, flashy.BaseSolver):
     def run_step(self, idx: int, batch: Any, metrics: dict) -> dict:
         """One step of training or validation (`is_training` tells which); returns `metrics`, filled.
 
-        Values are numbers or scalar tensors. `loss` or `ce` is watched: when it is no longer finite, training stops.
+        Values are numbers or scalar tensors. `loss` and `ce` are watched: where one is no longer finite, training stops
+        within some steps, and nothing is saved in between.
         """
 
     def show(self) -> None:
@@ -142,7 +134,7 @@ class StandardSolver(CheckpointMixin, ABC, flashy.BaseSolver):
         """Updates in one epoch: `optim.updates_per_epoch`, or fewer where the training segments do not last."""
         from . import builders
 
-        steps = builders.num_samples(self.cfg, "train") // self.cfg.dataset.batch_size
+        steps = builders.num_samples(self.cfg, "train") // builders.split_batch_size(self.cfg, "train")
         asked = self.cfg.optim.updates_per_epoch
         return max(1, min(asked, steps) if asked else steps)
 
@@ -156,21 +148,10 @@ class StandardSolver(CheckpointMixin, ABC, flashy.BaseSolver):
         """Updates done so far."""
         return (self.epoch - 1) * self.updates_per_epoch + self._steps_done
 
-    def register_best_state(self, *args: str) -> None:
-        """Keep the states of these attributes (modules) from the epoch that validates best."""
-        for name in args:
-            self.best_state.register(name, getattr(self, name))
-
-    def register_ema(self, *args: str) -> None:
-        """Average the weights of these attributes (modules)."""
-        for name in args:
-            self._ema_modules[name] = getattr(self, name)
-
-    def initialize_ema(self) -> None:
-        """Begin the moving average of the registered modules."""
-        from . import builders
-
-        self.ema = builders.get_ema(self._ema_modules, self.cfg.optim.ema)
+    @property
+    def _trained_epochs(self) -> int:
+        """The epoch whose weights these are, also where a stage runs on its own."""
+        return self.epoch if self._steps_done else self.epoch - 1
 
     def log_model_summary(self, model: nn.Module) -> None:
         """Log the number of parameters and the memory they take."""
@@ -218,58 +199,6 @@ class StandardSolver(CheckpointMixin, ABC, flashy.BaseSolver):
             self.ema.step()
         return metrics
 
-    def log_progress(  # type: ignore[override]
-        self, stage_name: str, iterable: Iterable, total: int | None = None, updates: int | None = None, start: int = 0
-    ) -> StageProgress:
-        """Iterate over `iterable` under a progress bar; `update(**metrics)` of the result sets what it shows."""
-        return StageProgress(
-            f"{stage_name.capitalize()} | epoch {self.epoch}/{self.cfg.optim.epochs}",
-            iterable,
-            total=len(iterable) if total is None else total,  # type: ignore[arg-type]
-            start=start,
-            mode=self.cfg.logging.progress if distrib.is_rank_zero() else "off",
-            updates=self.log_updates if updates is None else updates,
-            logger=self.logger,
-        )
-
-    # Averaged and best weights.
-
-    @contextmanager
-    def _swapped(self, states: dict[str, dict[str, Tensor]]) -> Iterator[None]:
-        """Put `states` in place of the weights of the attributes they name, inside the context."""
-        kept: dict[str, dict[str, Tensor]] = {}
-        for key, state in states.items():
-            live = getattr(self, key).state_dict()
-            kept[key] = {name: live[name].clone() for name in state}
-            for name, value in state.items():
-                live[name].copy_(value)
-        try:
-            yield
-        finally:
-            for key, state in kept.items():
-                live = getattr(self, key).state_dict()
-                for name, value in state.items():
-                    live[name].copy_(value)
-
-    def swap_ema_state(self) -> AbstractContextManager:
-        """Context in which the modules have their averaged weights."""
-        return self._swapped(self.ema.state) if self.ema is not None and self.ema.count else nullcontext()
-
-    def swap_best_state(self) -> AbstractContextManager:
-        """Context in which the modules have the weights that validated best."""
-        return self._swapped(self.best_state.states)
-
-    def update_best_state_from_stage(self, stage_name: str = "valid") -> None:
-        """Keep the present weights as the best ones if this epoch's `stage_name` says so."""
-        value = self._pending_metrics[stage_name].get(self.best_metric_name)
-        if value is None:
-            return
-        former = [epoch[stage_name][self.best_metric_name] for epoch in self.history if stage_name in epoch]
-        if value <= min(former, default=math.inf):
-            self.logger.info("Best epoch so far: %s %.4f", self.best_metric_name, value)
-            for name in self.best_state.states:
-                self.best_state.update(name, getattr(self, name))
-
     # Stages.
 
     def should_run_stage(self, stage_name: str) -> bool:
@@ -280,59 +209,6 @@ class StandardSolver(CheckpointMixin, ABC, flashy.BaseSolver):
     def should_stop_training(self) -> bool:
         """Whether all epochs are done."""
         return self.epoch > self.cfg.optim.epochs
-
-    def common_train_valid(self, dataset_split: str, **kwargs: Any) -> dict:
-        """Go through a split step by step; returns the averages of what `run_step` gave."""
-        self._training = dataset_split == "train"
-        self.model.train(self._training)
-        loader = self.dataloaders[dataset_split]
-        skip = self._steps_done if self._training else 0
-        average = self._train_average if self._training else Averager()
-        left = start_loader(loader, self.epoch, skip)
-        total = self.updates_per_epoch if self._training else left
-        if self._training and left + skip < total:
-            raise UserError(
-                f"the training data gives {left + skip} steps where {total} are expected; "
-                "check dataset.train.num_samples"
-            )
-        batches = islice(enumerate(loader, start=skip), total - skip)
-        bar = self.log_progress(dataset_split, batches, total=total, start=skip)
-        for idx, batch in bar:
-            due = bar.due
-            metrics = self.run_step(idx, batch, {}, **kwargs)
-            metrics = {name: v.detach() if isinstance(v, Tensor) else v for name, v in metrics.items()}
-            average.update(metrics, self._batch_weight(loader, idx))
-            if due or not self._training:
-                bar.update(**self._shown(average.means() if not self._training else metrics, idx))
-            if self._training:
-                self._steps_done = idx + 1
-                self._save_in_time(metrics)
-            self.check_stop()
-        means = distrib.average_metrics(average.means(), max(average.weights.values())) if average.weights else {}
-        self._check_finite(means, self._steps_done)
-        return means
-
-    def _batch_weight(self, loader: DataLoader, idx: int) -> float:
-        """Items in batch `idx`, so that a last, smaller batch counts by its size."""
-        assert loader.batch_size is not None
-        size = len(range(loader.sampler.rank, loader.sampler.size, loader.sampler.world_size))  # type: ignore[attr-defined]
-        return float(min(loader.batch_size, size - idx * loader.batch_size))
-
-    def _check_finite(self, metrics: Mapping[str, Any], idx: int) -> None:
-        for name in ("loss", "ce"):
-            if name in metrics and not math.isfinite(metrics[name]):
-                raise UserError(
-                    f"the {name} is no longer a number near step {idx} of epoch {self.epoch}; lower optim.lr (now "
-                    f"{self.cfg.optim.lr}) or clip with optim.max_norm=1; the last checkpoint is from before"
-                )
-
-    def _shown(self, metrics: dict[str, Any], idx: int) -> dict[str, str]:
-        """The few metrics that the progress bar has room for."""
-        values: dict[str, float] = {name: float(metrics[name]) for name in SHOWN if name in metrics}
-        self._check_finite(values, idx)
-        if "loss" in values:
-            values.pop("ce", None)
-        return {name: f"{value:.2e}" if name == "lr" else f"{value:.4g}" for name, value in values.items()}
 
     def train(self) -> dict:
         """The train stage."""
@@ -357,12 +233,18 @@ class StandardSolver(CheckpointMixin, ABC, flashy.BaseSolver):
         """One epoch, from where it was left."""
         if "train" not in self._pending_metrics:
             self.run_stage("train", self.train)
-            self._save_in_time(None)
+            self._save_in_time()
         for stage in ("valid", "evaluate", "generate"):
             if stage in self._pending_metrics or stage not in self.dataloaders:
                 continue
             if stage == "valid" or self.should_run_stage(stage):
-                self.run_one_stage(stage)
+                before = rng_state()
+                try:
+                    self.run_one_stage(stage)
+                except BaseException:
+                    # It will run again from its beginning.
+                    set_rng_state(before)
+                    raise
                 self._stop.check()
 
     def run(self) -> None:
@@ -388,8 +270,11 @@ class StandardSolver(CheckpointMixin, ABC, flashy.BaseSolver):
                     self.commit()
                     self._stop.check()
                 self.logger.info("Finished after %d epochs; the run is in %s", len(self.history), self.folder)
-            except Interrupted as stop:
-                self.stopped_by = stop.signum
+            except Exception as error:
+                if not isinstance(error, Interrupted):
+                    self._rescue(error)
+                    raise
+                self.stopped_by = error.signum
                 self.save_checkpoints(numbered=False)
                 self.logger.info(
                     "Stopped in epoch %d after %d of %d steps; the same command goes on from here",
@@ -397,6 +282,18 @@ class StandardSolver(CheckpointMixin, ABC, flashy.BaseSolver):
                     self._steps_done,
                     self.updates_per_epoch,
                 )
+
+    def _rescue(self, error: Exception) -> None:
+        """Where a later stage of an epoch failed, save what its train stage did."""
+        if "train" not in self._pending_metrics or isinstance(error, Diverged) or not distrib.is_rank_zero():
+            return
+        try:
+            self.write_checkpoint(numbered=False)
+        except Exception as second:
+            # The error that led here is the one to be told.
+            self.logger.warning("The weights of this epoch could not be saved: %s", second)
+        else:
+            self.logger.info("The training of epoch %d is saved; the same command goes on after it", self.epoch)
 
     def _execute_only(self, stage: str, resumed: bool) -> None:
         if stage not in STAGES:
@@ -408,7 +305,8 @@ class StandardSolver(CheckpointMixin, ABC, flashy.BaseSolver):
             )
         if stage not in self.dataloaders:
             raise UserError(f"execute_only={stage} finds no audio for that stage; set datasource.{stage}")
-        self._training = stage == "train"
+        # What was left of an interrupted epoch has no say here.
+        self._pending_metrics = {}
         with self._stop.watching():
             try:
                 if stage == "train":

@@ -178,6 +178,11 @@ def num_samples(cfg: DictConfig, split: str) -> int:
     return int(own if own is not None else cfg.dataset.num_samples or 10_000)
 
 
+def split_batch_size(cfg: DictConfig, split: str) -> int:
+    """Items per batch of a split, over all processes: its own `batch_size`, else that of `dataset`."""
+    return int(cfg.dataset[split].get("batch_size") or cfg.dataset.batch_size)
+
+
 def needs_split(cfg: DictConfig, split: str) -> bool:
     """Whether any stage will use a split: not where its `every` is null."""
     return split in ("train", "valid") or bool(cfg[split].every) or cfg.execute_only == split
@@ -232,7 +237,7 @@ def get_split_loader(cfg: DictConfig, split: str, dataset: Any) -> DataLoader:
     import flashy
 
     world_size = flashy.distrib.world_size()
-    batch_size = int(cfg.dataset[split].get("batch_size") or cfg.dataset.batch_size)
+    batch_size = split_batch_size(cfg, split)
     if batch_size % world_size:
         raise UserError(f"dataset.batch_size={batch_size} cannot be shared by {world_size} processes; use a multiple")
     training = split == "train"

@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ..errors import UserError
 from ..utils import checkpoint as files
 from ..utils.files import free_bytes
 from ..utils.rng import rng_state, seed_everything, set_rng_state
+from ..utils.weights import averaged_state
 from .progress import Averager
 
 if TYPE_CHECKING:
@@ -56,10 +58,10 @@ class CheckpointMixin(_Base):
     ema: Any
     best_state: Any
     scaler: Any
-    rng: Any
     _steps_done: int
     _train_average: Averager
     _last_save: float
+    _check_losses: Callable[[], None]
 
     def checkpoint_path_with_name(self, name: str) -> Path:
         """`checkpoint_NAME.th` in the run's folder."""
@@ -79,14 +81,13 @@ class CheckpointMixin(_Base):
         state["epoch_state"] = {
             "epoch": self.epoch,
             "steps_done": self._steps_done,
-            "updates_per_epoch": self.updates_per_epoch,  # type: ignore[attr-defined]
             "average": self._train_average.state_dict(),
             "stages": self._pending_metrics,
         }
         state["scaler"] = None if self.scaler is None else self.scaler.state_dict()
         state["ema"] = None if self.ema is None else self.ema.state_dict()
         state["best_state"] = self.best_state.state_dict()
-        state["rng"] = {"global": rng_state(), "solver": self.rng.get_state()}
+        state["rng"] = {"global": rng_state()}
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -114,7 +115,6 @@ class CheckpointMixin(_Base):
             self.scaler.load_state_dict(special["scaler"])
         if special["rng"]:
             set_rng_state(special["rng"]["global"])
-            self.rng.set_state(special["rng"]["solver"].cpu())
             if distrib.rank():
                 # The checkpoint has the state of the first process; the others draw numbers of their own.
                 seed_everything(self.cfg.seed + distrib.rank() + 1000 * len(state["history"]))
@@ -138,23 +138,32 @@ class CheckpointMixin(_Base):
             self.xp.link.update_history(self.history)
 
     def save_checkpoints(self, numbered: bool = True) -> None:
+        """`write_checkpoint` in the first process, while the others wait."""
+        self._last_save = time.monotonic()
+        if distrib.is_rank_zero():
+            self.write_checkpoint(numbered)
+        distrib.barrier()
+
+    def write_checkpoint(self, numbered: bool = True) -> None:
         """Write checkpoint.th and, after an epoch that `checkpoint.save_every` names, its numbered copy.
 
         Args:
-            numbered: False inside an epoch.
+            numbered: False inside an epoch; checkpoint.th is then written also without `checkpoint.save_last`.
         """
         cfg = self.cfg.checkpoint
-        self._last_save = time.monotonic()
         epoch = self.epoch - 1
         keep = bool(numbered and cfg.save_every and epoch > 0 and epoch % cfg.save_every == 0)
-        if distrib.is_rank_zero() and (cfg.save_last or keep or not numbered):
-            target = self.checkpoint_path if cfg.save_last or not numbered else self.epoch_checkpoint_path(epoch)
-            files.save_checkpoint(self.state_dict(), target)
-            if keep and target == self.checkpoint_path:
-                self._copy(target, self.epoch_checkpoint_path(epoch))
-            if keep:
-                files.flush_stale_checkpoints(self.checkpoint_path, cfg.keep_last)
-        distrib.barrier()
+        if not (cfg.save_last or keep or not numbered):
+            return
+        target = self.checkpoint_path if cfg.save_last or not numbered else self.epoch_checkpoint_path(epoch)
+        files.save_checkpoint(self.state_dict(), target)
+        if keep and target == self.checkpoint_path:
+            self._copy(target, self.epoch_checkpoint_path(epoch))
+        elif keep:
+            # One that was written inside an earlier epoch; the run would go on from it.
+            self.checkpoint_path.unlink(missing_ok=True)
+        if keep:
+            files.flush_stale_checkpoints(self.checkpoint_path, cfg.keep_last)
 
     @staticmethod
     def _copy(source: Path, target: Path) -> None:
@@ -167,19 +176,21 @@ class CheckpointMixin(_Base):
             shutil.copyfile(source, partial)
             partial.replace(target)
 
-    def _save_in_time(self, metrics: dict[str, Any] | None) -> None:
-        """Write checkpoint.th if `checkpoint.every_minutes` have passed and the last loss was a number."""
+    def _save_in_time(self) -> None:
+        """Write checkpoint.th if `checkpoint.every_minutes` have passed; not where a stage runs on its own.
+
+        Raises:
+            Diverged: a loss since the last look was not a number.
+        """
         minutes = self.cfg.checkpoint.every_minutes
-        if not minutes:
+        if not minutes or self.cfg.execute_only:
             return
         due = time.monotonic() - self._last_save >= 60 * minutes
         if distrib.is_distributed():
             # The first process says for all; asking at every step would cost more than it is worth.
             due = self._steps_done % 20 == 0 and distrib.broadcast_object(due)
-        if not due:
-            return
-        values = [float(metrics[name]) for name in ("loss", "ce") if name in metrics] if metrics else []
-        if all(math.isfinite(value) for value in values):
+        if due:
+            self._check_losses()
             self.save_checkpoints(numbered=False)
 
     # Reading.
@@ -248,8 +259,7 @@ class CheckpointMixin(_Base):
             if "model" not in state:
                 raise UserError(f"{path} is not a training checkpoint of this project; give a checkpoint.th")
             weights = dict(state["model"])
-            averaged = (state.get("ema") or {}).get("state", {}).get("model")
-            weights.update(averaged or {})
+            weights.update(averaged_state(state) or {})
         try:
             self.model.load_state_dict(weights)
         except RuntimeError as error:

@@ -1,6 +1,7 @@
 """Training of a codec: reconstruct what goes in, through the quantiser, under time and spectral losses."""
 
 import typing as tp
+from itertools import groupby
 from pathlib import Path
 
 import flashy
@@ -46,6 +47,15 @@ def sounding(wav: torch.Tensor, infos: tp.Sequence[tp.Any]) -> torch.Tensor:
     return (torch.arange(wav.shape[-1], device=wav.device) < frames[:, None]).to(wav.dtype)[:, None]
 
 
+def without_padding(infos: tp.Sequence[tp.Any]) -> tp.Iterator[tuple[slice, int]]:
+    """Runs of items of a batch that have the same length, and that length in samples."""
+    begin = 0
+    for length, run in groupby(infos, key=lambda info: info.n_frames):
+        end = begin + len(list(run))
+        yield slice(begin, end), length
+        begin = end
+
+
 def evaluate_audio_reconstruction(y_pred: torch.Tensor, y: torch.Tensor, cfg: DictConfig) -> dict[str, float]:
     """Quality of a reconstruction y_pred [B, C, T] of y: `mel_distance` and `si_sdr` in dB, means over the batch."""
     return {
@@ -85,8 +95,8 @@ class CompressionSolver(StandardSolver):
     def run_step(self, idx: int, batch: tuple[torch.Tensor, list[tp.Any]], metrics: dict) -> dict:
         """One step on wav [B, C, T] and its infos.
 
-        Raises:
-            UserError: the loss is not a number; codebooks that have seen such a batch are of no use any more.
+        Metrics: `loss`, its unweighted parts by name; in training also `penalty`, those of the quantiser, `lr` and
+        `grad_norm`.
         """
         wav, infos = batch
         wav = wav.to(self.device)
@@ -99,55 +109,52 @@ class CompressionSolver(StandardSolver):
             assert result.penalty is not None
             losses["penalty"] = result.penalty
             total = total + result.penalty
-            if not torch.isfinite(total):
-                raise UserError(self._not_a_number(idx, infos))
             metrics.update(self.optimizer_step(total))
             metrics.update(result.metrics)
         metrics.update({name: loss.detach() for name, loss in losses.items()}, loss=total.detach())
         return metrics
 
-    def _not_a_number(self, idx: int, infos: tp.Sequence[tp.Any]) -> str:
-        files = ", ".join(sorted({str(info.meta.path) for info in infos}))
-        last = self.checkpoint_path
-        kept = f"the last good checkpoint is {last}" if last.is_file() else "no checkpoint was written yet"
-        return (
-            f"the loss is no longer a number at step {idx} of epoch {self.epoch} (files: {files}); {kept}; "
-            f"lower optim.lr (now {self.cfg.optim.lr}) or set optim.max_norm=1, and run the same command again"
-        )
-
     def evaluate(self) -> dict:
-        """Mean losses, distances in dB and use of the codebooks over the evaluate split."""
+        """Mean losses, distances in dB and use of the codebooks over the evaluate split; padding never counts."""
         average = Averager()
         codes = []
         loader = self.dataloaders["evaluate"]
-        bar = self.log_progress("evaluate", loader, total=len(loader))
+        bar = self.log_progress("evaluate", self.fetch(loader), total=len(loader))
         for wav, infos in bar:
             wav = wav.to(self.device)
-            wanted = self.cfg.evaluate.metrics
             batch_codes, scale = self.model.encode(wav)
-            y_pred = self.model.decode(batch_codes, scale)[..., : wav.shape[-1]].float() * sounding(wav, infos)
-            values: dict[str, tp.Any] = {}
-            if wanted.base:
-                values |= {name: loss(y_pred, wav) for name, loss in self.losses.items()}
-                values |= evaluate_audio_reconstruction(y_pred, wav, self.cfg)
-            if wanted.sisnr:
-                values["sisnr"] = self.sisnr(y_pred, wav)
-            average.update(values, len(wav))
-            codes.append(batch_codes.cpu())
+            y_pred = self.model.decode(batch_codes, scale)[..., : wav.shape[-1]].float()
+            for part, length in without_padding(infos):
+                average.update(self._distances(y_pred[part, :, :length], wav[part, :, :length]), len(wav[part]))
+                frames = max(1, length // self.model.hop_length)
+                codes.append(batch_codes[part, :, :frames].transpose(0, 1).flatten(1).cpu())
             self.check_stop()
-        metrics = average.means()
-        for index, usage in enumerate(codebook_usage(torch.cat(codes), self.model.cardinality), start=1):
-            metrics[f"perplexity_q{index}"] = usage.perplexity
-        return flashy.distrib.average_metrics(metrics, sum(len(batch) for batch in codes))
+        if codes:
+            joined = torch.cat(codes, dim=1)
+            usages = codebook_usage(joined[None], self.model.cardinality)
+            perplexities = {f"perplexity_q{index}": usage.perplexity for index, usage in enumerate(usages, start=1)}
+            average.update(perplexities, joined.shape[1])
+        return average.means_of_all()
+
+    def _distances(self, y_pred: torch.Tensor, y: torch.Tensor) -> dict[str, tp.Any]:
+        """What `evaluate.metrics` asks for, of a reconstruction y_pred [B, C, T] of y."""
+        wanted = self.cfg.evaluate.metrics
+        values: dict[str, tp.Any] = {}
+        if wanted.base:
+            values |= {name: loss(y_pred, y) for name, loss in self.losses.items()}
+            values |= evaluate_audio_reconstruction(y_pred, y, self.cfg)
+        if wanted.sisnr:
+            values["sisnr"] = self.sisnr(y_pred, y)
+        return values
 
     def generate(self) -> dict:
         """Write originals and their reconstructions side by side into `samples/EPOCH` of the run's folder."""
-        folder = self.folder / self.cfg.generate.path / str(self.epoch)
+        folder = self.folder / self.cfg.generate.path / str(self._trained_epochs)
         options: dict = dict(self.cfg.generate.audio)
         rate = options.pop("sample_rate")
         loader = self.dataloaders["generate"]
         written = 0
-        for wav, infos in self.log_progress("generate", loader, total=len(loader)):
+        for wav, infos in self.log_progress("generate", self.fetch(loader), total=len(loader)):
             y_pred = self.model(wav.to(self.device)).x.float().cpu()
             for item, estimate, info in zip(wav, y_pred, infos):
                 number = written * flashy.distrib.world_size() + flashy.distrib.rank()

@@ -26,6 +26,8 @@ from .sampling import GenerateStage
 
 # Samples by which resampling may leave a segment short without a frame of it being padding.
 ROUNDING_SAMPLES = 8
+# Stands for the codes that are left out of the loss.
+NOT_COUNTED = -100
 
 
 def compute_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -41,13 +43,13 @@ def compute_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor) -> tupl
         nothing counts. Gradients flow through the first.
     """
     means = []
-    # Codebook by codebook: beside logits and gradient, only one codebook is ever copied in full precision.
+    # Codebook by codebook: beside logits and gradient, only one codebook is ever copied in full precision. What is
+    # masked out is overwritten, not left out: how much that is, is known to the device alone.
     for rows, codes, counted in zip(logits.unbind(1), targets.unbind(1), mask.unbind(1)):
-        rows, codes = rows.flatten(0, 1), codes.flatten()
-        places = counted.flatten().nonzero()[:, 0]
-        if len(places) < len(codes):
-            rows, codes = rows.index_select(0, places), codes.index_select(0, places)
-        means.append(F.cross_entropy(rows.float(), codes, reduction="sum") / max(1, len(codes)))
+        rows = rows.masked_fill(~counted[..., None], 0.0).flatten(0, 1)
+        codes = codes.masked_fill(~counted, NOT_COUNTED).flatten()
+        total = F.cross_entropy(rows.float(), codes, reduction="sum", ignore_index=NOT_COUNTED)
+        means.append(total / counted.sum().clamp(min=1))
     return torch.stack(means).mean(), [mean.detach() for mean in means]
 
 
@@ -107,6 +109,8 @@ class MusicGenSolver(GenerateStage, StandardSolver):
         # The loss needs to know what is padding, and a broken batch can be named.
         cfg.dataset.return_info = True
         prepare = None if self.token_cache_dir is None else self._with_tokens
+        if builders.needs_split(cfg, "generate") and builders.get_source(cfg, "generate") is not None:
+            self._durations()  # what is wrong is said now, not after an epoch
         self.dataloaders = builders.get_audio_datasets(cfg, builders.DatasetType.MUSIC, prepare)
 
     def _with_tokens(self, datasets: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +124,7 @@ class MusicGenSolver(GenerateStage, StandardSolver):
             cache.prepare(paths[distrib.rank() :: distrib.world_size()], progress)
             distrib.barrier()
         report = cache.prepare(paths, progress)
+        self._compare_rates(report.rates, datasets)
         for split, dataset in datasets.items():
             if not any(item.path in report.tokens for item in dataset.meta):
                 raise UserError(
@@ -129,6 +134,15 @@ class MusicGenSolver(GenerateStage, StandardSolver):
                 )
         hop = self.compression_model.hop_length
         return {split: TokenDataset.of(dataset, report.tokens, hop) for split, dataset in datasets.items()}
+
+    def _compare_rates(self, rates: dict[str, int], datasets: dict[str, Any]) -> None:
+        """Say so if files that were just read have other sample rates than their manifest gives them."""
+        said = {item.path: item.sample_rate for dataset in datasets.values() for item in dataset.meta}
+        wrong = [path for path, rate in rates.items() if said[path] != rate]
+        if wrong:
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            text = "%s is at %d Hz, not at %d Hz as its manifest says%s; the file is right"
+            self.logger.warning(text, wrong[0], rates[wrong[0]], said[wrong[0]], more)
 
     @property
     def _padding(self) -> Tensor:
@@ -182,8 +196,6 @@ class MusicGenSolver(GenerateStage, StandardSolver):
         with self.autocast:
             output = self.model.compute_predictions(tokens, self.get_attributes(batch[1]))
         ce, ce_per_codebook = compute_cross_entropy(output.logits, tokens, output.mask & audio[:, None])
-        if not torch.isfinite(ce):
-            raise UserError(self._diverged(idx, batch[1]))
         if self.is_training:
             metrics.update(self.optimizer_step(ce))
         metrics["ce"] = ce.detach()
@@ -192,15 +204,6 @@ class MusicGenSolver(GenerateStage, StandardSolver):
             metrics[f"ce_q{k}"] = value
             metrics[f"ppl_q{k}"] = value.exp()
         return metrics
-
-    def _diverged(self, idx: int, infos: Sequence[Any]) -> str:
-        files = ", ".join(dict.fromkeys(str(info.meta.path) for info in infos))
-        last = self.checkpoint_path
-        kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
-        return (
-            f"the loss is not a number at step {idx} of epoch {self.epoch} ({self.current_stage}; files: {files}); "
-            f"{kept}; lower optim.lr (now {self.cfg.optim.lr:g}), clip with optim.max_norm=1 or set autocast=false"
-        )
 
     @torch.no_grad()
     def evaluate(self) -> dict:

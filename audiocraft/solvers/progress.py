@@ -8,9 +8,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 import torch
+from flashy import distrib
 from torch import Tensor
 
 T = TypeVar("T")
+
+
+# A step whose gradient is not finite is left out by the scaler of mixed precision, and says nothing about the others.
+MAY_FAIL = ("grad_norm",)
 
 
 class Averager:
@@ -21,23 +26,48 @@ class Averager:
 
     def __init__(self) -> None:
         self.sums: dict[str, Any] = {}
-        self.weights: dict[str, float] = {}
+        self.weights: dict[str, Any] = {}
 
     def update(self, metrics: dict[str, Any], weight: float = 1.0) -> None:
-        """Take the metrics of one step, numbers or scalar tensors, into the means."""
+        """Take the metrics of one step, numbers or scalar tensors, into the means.
+
+        Values of `grad_norm` that are not finite are left out.
+        """
         for name, value in metrics.items():
+            counted: Any = weight
             if isinstance(value, Tensor):
                 value = value.detach().to(torch.float32)
+            if name in MAY_FAIL:
+                value = torch.as_tensor(value)
+                counted = weight * torch.isfinite(value)
+                value = value.nan_to_num(0.0, 0.0, 0.0)
             self.sums[name] = self.sums.get(name, 0.0) + value * weight
-            self.weights[name] = self.weights.get(name, 0.0) + weight
+            self.weights[name] = self.weights.get(name, 0.0) + counted
 
     def means(self) -> dict[str, float]:
-        """The means so far."""
-        return {name: float(value) / self.weights[name] for name, value in self.sums.items()}
+        """The means so far, of what was counted at least once."""
+        state = self.state_dict()
+        return {name: value / state["weights"][name] for name, value in state["sums"].items() if state["weights"][name]}
+
+    def means_of_all(self) -> dict[str, float]:
+        """The means over all processes, the same in each; one that counted nothing takes part too."""
+        if not distrib.is_distributed():
+            return self.means()
+        states: list[Any] = [None] * distrib.world_size()
+        torch.distributed.all_gather_object(states, self.state_dict())
+        total = Averager()
+        for state in states:
+            for kind, sums in (("sums", total.sums), ("weights", total.weights)):
+                for name, value in state[kind].items():
+                    sums[name] = sums.get(name, 0.0) + value
+        return total.means()
 
     def state_dict(self) -> dict[str, Any]:
         """Sums and weights as plain numbers."""
-        return {"sums": {name: float(value) for name, value in self.sums.items()}, "weights": dict(self.weights)}
+        return {
+            "sums": {name: float(value) for name, value in self.sums.items()},
+            "weights": {name: float(value) for name, value in self.weights.items()},
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""

@@ -51,7 +51,7 @@ class GenerateStage(_Base):
         # One unit of progress is a hundredth of a batch of one kind.
         ticks = iter(self.log_progress("generate", range(100 * len(kinds) * len(loader))))
         first = written = 0
-        for batch in loader:
+        for batch in self.fetch(loader):
             for kind in kinds:
                 if kind == "reference":
                     self.check_stop()
@@ -155,13 +155,18 @@ class GenerateStage(_Base):
         return {"gen_wav": waves, "prompt_frames": lengths}
 
     def _durations(self) -> tuple[float, float]:
-        """Seconds of a clip and of its prompt."""
+        """Seconds of a clip and of its prompt; by default this is a quarter of the clip or of the segment it is cut
+        from, whichever is shorter.
+
+        Raises:
+            UserError: one is missing, or they do not fit together.
+        """
         cfg = self.cfg
         segment = cfg.dataset.generate.get("segment_duration") or cfg.dataset.segment_duration
         total, prompt = cfg.generate.lm.gen_duration or segment, cfg.generate.lm.prompt_duration
         if total is None:
             raise UserError("the generate stage does not know how long its samples are; set generate.lm.gen_duration")
-        prompt = (segment or total) / 4 if prompt is None else prompt
+        prompt = min(total, segment or total) / 4 if prompt is None else prompt
         if cfg.generate.lm.prompted_samples and not 0 < prompt < total:
             raise UserError(
                 f"generate.lm.prompt_duration={prompt:g} s leaves nothing to begin with or to generate in clips of "
@@ -205,11 +210,6 @@ class GenerateStage(_Base):
         elif seconds:
             facts["prompt"] = {**prompt, "removed": self.cfg.generate.lm.remove_prompts}
         return facts | ({"text": texts[0]} if texts else {})
-
-    @property
-    def _trained_epochs(self) -> int:
-        """The epoch whose weights these are, also where the stage runs on its own."""
-        return self.epoch if self._steps_done else self.epoch - 1
 
     def _write(self, name: str, wav: Tensor, facts: dict[str, Any]) -> None:
         """Sound and JSON of one sample."""

@@ -57,9 +57,12 @@ def load_checkpoint(checkpoint_path: str | Path) -> Any:
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}; check the path")
     try:
+        is_zip = zipfile.is_zipfile(path)
+        if is_zip:
+            _check_sums(path)
         # Mapped, a tensor is read when it is used; only the zip layout (every torch since 1.6) can be.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except Exception as error:  # what a reader of pickles stumbles over in other bytes has any type: IndexError, …
         if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
             raise UserError(
                 f"{path} holds pickled objects, which are not read here; if it is a training checkpoint of audiocraft, "
@@ -68,9 +71,22 @@ def load_checkpoint(checkpoint_path: str | Path) -> Any:
         raise UserError(f"{path} is damaged or no checkpoint{_way_out(path)}") from error
 
 
+def _check_sums(path: Path) -> None:
+    """Raise BadZipFile where the bytes are not those that were written: torch does not look, and plays them as noise.
+
+    Costs one reading of the file, which the mapped tensors then find in memory.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if broken := archive.testzip():
+            raise zipfile.BadZipFile(broken)
+
+
 def _way_out(path: Path) -> str:
-    """Which other checkpoint beside `path` to go back to."""
-    others = [other for _, other in numbered_checkpoints(path.parent) if other.name != path.name]
+    """Which other checkpoint beside `path` to go back to, if it is one of a run; else the folder is somebody's own."""
+    if path.name != checkpoint_name() and not _NUMBERED.fullmatch(path.name):
+        return "; check the path, or copy the file again"
+    # A numbered checkpoint may be the same file under a second name, and then is as damaged.
+    others = [other for _, other in numbered_checkpoints(path.parent) if not other.samefile(path)]
     if not others:
         return f"; no earlier one is beside it: remove {path.parent} to start anew"
     return f"; go back to the one before: cp {others[-1]} {path.parent / checkpoint_name()}"
@@ -88,14 +104,6 @@ def save_checkpoint(state: Any, checkpoint_path: str | Path) -> None:
             torch.save(state, temporary)
     except UserError as error:
         raise UserError(f"{error} (the same command resumes from the last checkpoint)") from error
-    except RuntimeError as error:
-        # torch's own file writer says nothing about errno; with a full disk it finds itself at "unexpected pos".
-        if any(sign in str(error) for sign in ("inline_container", "PytorchStreamWriter", "file write failed")):
-            raise UserError(
-                f"{path} could not be written, most likely the disk is full; the checkpoint before is intact: "
-                "free some space and give the same command to resume"
-            ) from error
-        raise
 
 
 def flush_stale_checkpoints(checkpoint_path: str | Path, keep_last: int | None = None) -> None:

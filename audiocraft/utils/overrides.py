@@ -2,13 +2,14 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, InterpolationToMissingValueError, OmegaConfBaseException
 
 from ..errors import UserError
 from .peer_keys import ignored_keys, peer_only_keys
@@ -102,7 +103,8 @@ def check(argv: Sequence[str], groups: dict[str, list[str]], compose: Compose) -
     for arg, override in zip(argv, overrides):
         group = override.key_or_group
         if group in groups and override.value() not in groups[group]:
-            choices = groups[group]
+            # What recipes share lies beside them, but is none.
+            choices = [name for name in groups[group] if group != "solver" or not name.endswith("default")]
             near = _nearest(str(override.value()), choices) or f"; choices: {', '.join(choices)}"
             raise UserError(f"{arg}: there is no such {group}{near}")
     try:
@@ -122,7 +124,8 @@ def check(argv: Sequence[str], groups: dict[str, list[str]], compose: Compose) -
             continue
         if key not in known:
             what = "key or group" if "/" in key or "." not in key else "key"
-            raise UserError(f"{arg}: there is no {what} '{key}'{_nearest(key, [*known, *groups])}")
+            near = _nearest(key, [*known, *groups]) or "; add show=true to a right command to see all keys"
+            raise UserError(f"{arg}: there is no {what} '{key}'{near}")
         if not override.is_delete():
             _check_type(arg, OmegaConf.select(base, key, throw_on_missing=False), override.value())
     return base
@@ -143,12 +146,22 @@ def _check_type(arg: str, default: Any, value: Any) -> None:
     else:
         wanted = None
     if wanted:
-        raise UserError(f"{arg}: this takes {wanted}, as in the default {default}")
+        example = "" if isinstance(default, DictConfig) else f", as in the default {default}"
+        raise UserError(f"{arg}: this takes {wanted}{example}")
 
 
 def composed(compose: Compose, argv: Sequence[str]) -> DictConfig:
-    """`compose(argv)` with hydra's errors in one line."""
+    """`compose(argv)` with hydra's errors in one line, those of references to other keys included."""
     try:
-        return compose(argv)
+        cfg = compose(argv)
+        with suppress(InterpolationToMissingValueError):  # values that are still to be given have a check of their own
+            OmegaConf.to_container(cfg, resolve=True)
+        return cfg
+    except (InterpolationResolutionError, RecursionError) as error:
+        key = getattr(error, "full_key", None)
+        raise UserError(
+            f"{f'{key} refers' if key else 'a key refers'} to something that leads nowhere ({one_line(error)}); "
+            "give a value, or ${NAME} of another key"
+        ) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(one_line(error)) from error

@@ -1,8 +1,10 @@
 """The training loop on a toy: resuming, stopping, averages, checkpoints, stages."""
 
 import json
+import math
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +36,9 @@ BASE = (
 class Toy(torch.utils.data.Dataset):
     """Items that depend on (epoch, index) alone; it counts what was read."""
 
+    killed_at: tuple[int, int] | None = None
+    error: type[Exception] = RuntimeError
+
     def __init__(self, size: int) -> None:
         self.size = size
         self.epoch = 0
@@ -46,6 +51,10 @@ class Toy(torch.utils.data.Dataset):
         return self.size
 
     def __getitem__(self, index: int) -> torch.Tensor:
+        if (self.epoch, index) == self.killed_at:
+            # What a loader says when a signal to the process group ended its workers too.
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise self.error("exited unexpectedly")
         self.read.append((self.epoch, index))
         return torch.randn(4, generator=torch.Generator().manual_seed(1000 * self.epoch + index))
 
@@ -55,6 +64,7 @@ class ToySolver(StandardSolver):
 
     stop_at: tuple[str, int] | None = None
     nan_at: int | None = None
+    fails_in: str | None = None
     steps = 0
 
     def build_model(self) -> None:
@@ -87,6 +97,9 @@ class ToySolver(StandardSolver):
         return metrics
 
     def generate(self) -> dict:
+        if self.fails_in == "generate":
+            torch.rand(3)
+            raise UserError("no such prompt")
         self.generated.append(self.epoch)
         assert not self.model.training and not torch.is_grad_enabled()
         return {"samples": 1}
@@ -379,3 +392,175 @@ def test_bfloat16_on_the_cpu_when_named() -> None:
     plain = start("autocast=true", "autocast_dtype=float16", "optim.epochs=1", "label=plain")
     with plain.autocast:
         assert plain.model(torch.zeros(1, 4)).dtype == torch.float32
+
+
+# What must not be lost.
+
+
+def test_a_stage_that_fails_after_training_costs_no_training() -> None:
+    straight = start("generate.every=1", "dora.dir=straight")
+    with pytest.raises(UserError, match="no such prompt"):
+        start("generate.every=1", fails_in="generate")
+    resumed = start("generate.every=1")
+    assert resumed.steps == 8 and resumed.generated == [1, 2, 3]
+    assert torch.equal(weights(straight), weights(resumed))
+    assert history(resumed)[0]["valid"] == pytest.approx(history(straight)[0]["valid"])
+
+
+def test_a_failure_inside_training_saves_nothing() -> None:
+    class Failing(ToySolver):
+        def run_step(self, idx: int, batch: torch.Tensor, metrics: dict) -> dict:
+            if self.steps == 2:
+                raise UserError("no memory")
+            return super().run_step(idx, batch, metrics)
+
+    with pytest.raises(UserError, match="no memory"):
+        start(kind=Failing)
+    assert not list(Path("outputs").rglob("*.th"))
+
+
+@pytest.mark.parametrize(("killed_at", "error"), [((1, 4), RuntimeError), ((2, 1), ConnectionResetError)])
+def test_a_signal_that_ends_the_workers_too_is_a_signal(
+    killed_at: tuple[int, int], error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Toy, "error", error)
+    straight = start("dora.dir=straight")
+    with monkeypatch.context() as patch:
+        patch.setattr(Toy, "killed_at", killed_at)
+        stopped = start()
+    assert stopped.stopped_by == signal.SIGTERM and stopped.checkpoint_path.is_file()
+    assert torch.equal(weights(straight), weights(start()))
+
+
+def test_an_error_of_the_loader_without_a_signal_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Toy, "killed_at", (1, 4))
+    monkeypatch.setattr(os, "kill", lambda pid, number: None)
+    with pytest.raises(RuntimeError, match="exited unexpectedly"):
+        start()
+
+
+def test_an_interrupt_without_save_last_is_not_gone_back_to() -> None:
+    options = ("checkpoint.save_last=false", "checkpoint.save_every=1", "checkpoint.keep_last=null")
+    start(*options, stop_at=("train", 2))
+    done = start(*options, "optim.epochs=2")
+    assert [path.name for path in sorted(Path(done.folder).glob("*.th"))] == ["checkpoint_1.th", "checkpoint_2.th"]
+    longer = start(*options)
+    assert longer.steps == 4 and len(longer.history) == 3
+
+
+@pytest.mark.parametrize("stage", ["train", "valid"])
+@pytest.mark.parametrize("left", ["finished", "inside"])
+def test_a_stage_alone_changes_nothing(stage: str, left: str) -> None:
+    run = start(stop_at=None if left == "finished" else ("valid", 1))
+    before = run.checkpoint_path.read_bytes()
+    alone = start(f"execute_only={stage}", "checkpoint.every_minutes=5", _last_save=-1e9)
+    assert alone.steps == (4 if (stage, left) == ("train", "finished") else 0)
+    assert run.checkpoint_path.read_bytes() == before
+
+
+def test_beginning_with_a_run_that_has_averaged_nothing_yet() -> None:
+    other = start("optim.ema.updates=1000", "optim.epochs=1")
+    assert other.ema is not None and other.ema.count == 0
+    fresh = start("label=fresh", f"continue_from=//sig/{other.xp.sig}", "schedule.lr_scheduler=null", "show=true")
+    assert not torch.equal(weights(fresh), weights(other))  # shown, not run
+    xp = train.main.make_xp([*BASE, "label=other", f"continue_from=//sig/{other.xp.sig}"])
+    train.main.init_xp(xp)
+    with xp.enter():
+        begun = ToySolver(xp.cfg)
+        begun.restore()
+    assert torch.equal(weights(begun), weights(other))
+
+
+class Skipping(ToySolver):
+    """As with float16: the gradient of one step overflows, and the scaler leaves the step out."""
+
+    class Scaler:
+        def scale(self, loss: torch.Tensor) -> torch.Tensor:
+            return loss
+
+        def unscale_(self, optimizer: torch.optim.Optimizer) -> None:
+            self.overflow = next(self.steps) == 1
+            if self.overflow:
+                for group in optimizer.param_groups:
+                    for parameter in group["params"]:
+                        parameter.grad.fill_(math.inf)
+
+        def step(self, optimizer: torch.optim.Optimizer) -> None:
+            if not self.overflow:
+                optimizer.step()
+
+        def update(self) -> None:
+            pass
+
+        def state_dict(self) -> dict:
+            return {}
+
+        def __init__(self) -> None:
+            self.steps = iter(range(100))
+
+    def build_model(self) -> None:
+        super().build_model()
+        self.scaler = self.Scaler()
+
+
+def test_a_step_that_the_scaler_skips_does_not_spoil_the_history() -> None:
+    solver = start("optim.epochs=1", "optim.max_norm=1", kind=Skipping)
+    plain = start("optim.epochs=1", "optim.max_norm=1", "label=plain")
+    skipped, whole = (each.history[0]["train"]["grad_norm"] for each in (solver, plain))
+    assert math.isfinite(skipped) and skipped == pytest.approx(whole, rel=0.9)
+    text = (Path(solver.folder) / "history.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+
+
+@pytest.mark.parametrize("how", ["in time", "interrupted", "at the end"])
+def test_weights_after_a_loss_that_is_no_number_are_never_saved(how: str) -> None:
+    ways: dict[str, dict[str, Any]] = {"in time": {"_last_save": -1e9}, "interrupted": {"stop_at": ("train", 3)}}
+    every = "checkpoint.every_minutes=" + ("5" if how == "in time" else "null")
+    with pytest.raises(UserError, match=r"step 1 of epoch 1 \(train; .*optim\.lr"):
+        start(every, nan_at=1, **ways.get(how, {}))
+    for path in Path("outputs").rglob("*.th"):
+        assert all(torch.isfinite(value).all() for value in load_checkpoint(path)["model"].values())
+    assert bool(list(Path("outputs").rglob("*.th"))) == (how == "in time")
+
+
+def test_updates_follow_the_batch_size_of_the_train_split() -> None:
+    options = ("optim.updates_per_epoch=null", "dataset.train.num_samples=8", "optim.epochs=1")
+    solver = start(*options, "dataset.batch_size=8", "+dataset.train.batch_size=2")
+    assert solver.steps == 4 and solver.updates_per_epoch == 4
+
+
+TWO = """
+import importlib.util, os, sys, torch
+rank, folder = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+spec = importlib.util.spec_from_file_location("toy", sys.argv[3])
+toy = importlib.util.module_from_spec(spec)
+sys.modules["toy"] = toy
+spec.loader.exec_module(toy)
+solver = toy.start("dataset.valid.num_samples=1", "optim.epochs=2")
+print(rank, solver.history[-1]["valid"]["loss"], float(toy.weights(solver).sum()))
+"""
+
+
+def test_a_process_without_a_validation_batch_takes_part(tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[1]), "GLOO_SOCKET_IFNAME": "lo"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO, str(rank), str(tmp_path), __file__],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        results = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], results
+    first, second = (out.split() for out, _ in results)
+    assert first[0] == "0" and second[0] == "1" and first[1:] == second[1:]
+    assert math.isfinite(float(first[1]))

@@ -19,6 +19,7 @@ from audiocraft.utils.checkpoint import load_checkpoint
 
 RATE = 16000
 SECONDS = 2.0
+SPLITS = ("train", "valid", "generate")
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,49 @@ def test_generate_writes_pairs(trained: Path) -> None:
         for name in (original, reconstruction):
             info = soundfile.info(trained / "samples" / "2" / name)
             assert (info.samplerate, info.frames) == (8000, 4000)
+
+
+def test_generate_alone_writes_beside_the_samples_of_its_epoch(trained: Path, material: Path) -> None:
+    before = {path.name for path in (trained / "samples/2").iterdir()}
+    where = f"dora.dir={trained.parents[1]}"
+    assert train.run(settings(material, where, "execute_only=generate")).folder == trained
+    assert [path.name for path in (trained / "samples").iterdir()] == ["2"]
+    assert {path.name for path in (trained / "samples/2").iterdir()} == before
+
+
+def test_evaluation_of_whole_files_leaves_padding_out(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of different lengths in one batch measure what each of them measures alone."""
+    rng = np.random.default_rng(1)
+    lengths = (8000, 5000, 9600)
+    for i, length in enumerate(lengths):
+        soundfile.write(tmp_path / f"{i}.wav", 0.2 * rng.standard_normal(length), RATE)
+    weights = load_checkpoint(trained / "checkpoint.th")["ema"]["state"]["model"]
+
+    def measured(size: int, *files: int) -> dict[str, float]:
+        folder = tmp_path / "-".join(map(str, (size, *files)))
+        folder.mkdir()
+        meta = [AudioMeta(str(tmp_path / f"{i}.wav"), lengths[i] / RATE, RATE) for i in files]
+        save_audio_meta(folder / "data.jsonl", meta)
+        options = [f"dataset.evaluate.batch_size={size}", f"dataset.evaluate.num_samples={len(files)}"]
+        options += ["dataset.evaluate.segment_duration=null", f"datasource.evaluate={folder}", "dataset.short=pad"]
+        xp = train.main.make_xp(settings(trained, *options, *(f"datasource.{split}={folder}" for split in SPLITS)))
+        train.main.init_xp(xp)
+        with xp.enter():
+            solver = CompressionSolver(xp.cfg)
+            solver.model.load_state_dict(weights, strict=False)
+            solver.model.eval()
+            with torch.no_grad():
+                return solver.run_stage("evaluate", solver.evaluate)
+
+    together = measured(3, 0, 1, 2)
+    alone = [measured(1, i) for i in range(3)]
+    for name in ("l1", "msspec", "mel_distance"):  # where a file ends, what follows it reaches back a little
+        assert together[name] == pytest.approx(sum(each[name] for each in alone) / 3, rel=0.04), name
+    assert 1 <= together["perplexity_q1"] <= 32
+    # In more than one batch, of different lengths.
+    assert measured(2, 0, 1, 2)["l1"] == pytest.approx(together["l1"], rel=0.02)
 
 
 def test_resuming_gives_what_an_uninterrupted_run_gives(trained: Path, material: Path, tmp_path: Path) -> None:

@@ -244,6 +244,20 @@ def test_null_every_skips_also_the_last_epoch(material: Path) -> None:
     assert not (run.folder / "samples").exists()
 
 
+def test_short_clips_begin_with_shorter_prompts(material: Path) -> None:
+    """By default the prompt is a quarter of the clip, where that is shorter than the segment."""
+    options = ["generate.lm.prompt_duration=null", "generate.lm.gen_duration=0.2", "optim.epochs=1", "generate.every=1"]
+    run = train.run(settings(material, *options))
+    facts = json.loads((run.folder / "samples/1/000_prompted.json").read_text())
+    assert facts["prompt"]["duration"] == pytest.approx(0.04) and facts["seconds"] == pytest.approx(0.2)
+
+
+def test_durations_that_do_not_fit_are_told_before_training(material: Path) -> None:
+    with pytest.raises(UserError, match=r"below generate\.lm\.gen_duration"):
+        build(material, "generate.lm.prompt_duration=2", "generate.lm.gen_duration=1")
+    assert not Path("outputs/token_cache").exists()
+
+
 # Tokens.
 
 
@@ -393,6 +407,19 @@ def test_no_file_can_be_coded(material: Path, tmp_path: Path) -> None:
 
 
 # Weights from elsewhere.
+
+
+def test_a_wrong_rate_in_the_manifest_is_told_and_changes_nothing(
+    material: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    meta = [AudioMeta(str(material / f"{i}.wav"), seconds, 44100) for i, seconds in enumerate(DURATIONS)]
+    save_audio_meta(tmp_path / "data.jsonl", meta)
+    sources = [f"datasource.{split}={tmp_path}" for split in ("train", "valid", "evaluate", "generate")]
+    wrong = build(material, *sources)
+    assert "0.wav is at 16000 Hz, not at 44100 Hz as its manifest says (and 3 more); the file is right" in caplog.text
+    right = build(material)
+    for (_, infos), (_, expected) in zip(wrong.dataloaders["valid"], right.dataloaders["valid"]):
+        assert all(torch.equal(a.audio_tokens, b.audio_tokens) for a, b in zip(infos, expected))
 
 
 def test_continue_from_an_export(material: Path, tmp_path: Path) -> None:

@@ -22,6 +22,20 @@ def test_averages_are_weighted_and_come_back() -> None:
     assert resumed.means() == {"loss": 2.0, "acc": 1.0}
 
 
+def test_a_gradient_that_is_no_number_is_left_out() -> None:
+    average = Averager()
+    for value in (1.0, math.inf, torch.tensor(math.nan), torch.tensor(3.0)):
+        average.update({"grad_norm": value, "loss": 1.0}, weight=2)
+    assert average.means() == {"grad_norm": 2.0, "loss": 1.0}
+    resumed = Averager()
+    resumed.load_state_dict(average.state_dict())
+    resumed.update({"grad_norm": torch.tensor(-math.inf)}, weight=2)
+    assert resumed.means() == {"grad_norm": 2.0, "loss": 1.0}
+    never = Averager()
+    never.update({"grad_norm": math.nan, "loss": 1.0})
+    assert never.means() == {"loss": 1.0}
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.2, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (math.inf, "?"), (math.nan, "?")],

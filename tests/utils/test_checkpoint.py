@@ -38,7 +38,8 @@ def test_names_and_where_they_are_found(tmp_path: Path, monkeypatch: pytest.Monk
         files.resolve_checkpoint_path("//reference/a.th")
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])
+# The last one makes torch's reader of pickles stumble over an empty stack.
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short", b"RIFF\xa4\x05\x00\x00WAVEfmt "])
 def test_damaged_files(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.th"
     path.write_bytes(content)
@@ -49,6 +50,20 @@ def test_damaged_files(content: bytes, tmp_path: Path) -> None:
         files.load_checkpoint(path)
     with pytest.raises(UserError, match="there is no checkpoint"):
         files.load_checkpoint(tmp_path / "none.th")
+    path.rename(tmp_path / "song.wav")
+    with pytest.raises(UserError, match=r"song\.wav is damaged or no checkpoint; check the path"):
+        files.load_checkpoint(tmp_path / "song.wav")
+
+
+def test_damage_inside_a_tensor_is_seen(tmp_path: Path) -> None:
+    """A file of the right length and structure: mapping alone would not notice."""
+    path = tmp_path / "checkpoint.th"
+    files.save_checkpoint({"a": torch.zeros(10_000)}, path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        files.load_checkpoint(path)
 
 
 def test_a_failed_write_that_is_no_full_disk_is_not_called_one(tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+"""The steps of a stage: batches in, averages of metrics out, and a look now and then at whether losses are numbers."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from flashy import distrib
+from omegaconf import DictConfig
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..errors import UserError
+from .divergence import Diverged, LossWatch, files_of
+from .loading import start_loader
+from .progress import Averager, StageProgress
+
+if TYPE_CHECKING:
+    import flashy
+
+    _Base = flashy.BaseSolver
+else:
+    _Base = object
+
+# Metrics that a progress bar has room for.
+SHOWN = ("loss", "ce", "ppl", "lr")
+
+
+class StepsMixin(_Base):
+    """How a solver goes through a split."""
+
+    # Set by the solver this is mixed into.
+    cfg: DictConfig
+    model: Any
+    scaler: Any
+    dataloaders: dict[str, DataLoader]
+    updates_per_epoch: Any
+    log_updates: Any
+    run_step: Callable[..., dict]
+    check_stop: Callable[[], None]
+    _save_in_time: Callable[[], None]
+    _training: bool
+    _steps_done: int
+    _train_average: Averager
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watch = LossWatch()
+
+    def log_progress(  # type: ignore[override]
+        self, stage_name: str, iterable: Iterable, total: int | None = None, updates: int | None = None, start: int = 0
+    ) -> StageProgress:
+        """Iterate over `iterable` under a progress bar; `update(**metrics)` of the result sets what it shows."""
+        return StageProgress(
+            f"{stage_name.capitalize()} | epoch {self.epoch}/{self.cfg.optim.epochs}",
+            iterable,
+            total=len(iterable) if total is None else total,  # type: ignore[arg-type]
+            start=start,
+            mode=self.cfg.logging.progress if distrib.is_rank_zero() else "off",
+            updates=self.log_updates if updates is None else updates,
+            logger=self.logger,
+        )
+
+    def common_train_valid(self, dataset_split: str, **kwargs: Any) -> dict:
+        """Go through a split step by step; returns the averages of what `run_step` gave."""
+        self._training = dataset_split == "train"
+        self.model.train(self._training)
+        loader = self.dataloaders[dataset_split]
+        skip = self._steps_done if self._training else 0
+        average = self._train_average if self._training else Averager()
+        left = start_loader(loader, self.epoch, skip)
+        total = self.updates_per_epoch if self._training else left
+        if self._training and left + skip < total:
+            raise UserError(
+                f"the training data gives {left + skip} steps where {total} are expected; "
+                "check dataset.train.num_samples"
+            )
+        batches = islice(enumerate(self.fetch(loader), start=skip), total - skip)
+        bar = self.log_progress(dataset_split, batches, total=total, start=skip)
+        try:
+            for idx, batch in bar:
+                due = bar.due
+                metrics = self.run_step(idx, batch, {}, **kwargs)
+                metrics = {name: v.detach() if isinstance(v, Tensor) else v for name, v in metrics.items()}
+                if self._watch.add(idx, self._watched(metrics), files_of(batch)) or due:
+                    self._check_losses()
+                average.update(metrics, self._batch_weight(loader, idx))
+                if due:
+                    bar.update(**self._shown(metrics if self._training else average.means()))
+                if self._training:
+                    self._steps_done = idx + 1
+                    self._save_in_time()
+                self.check_stop()
+        finally:
+            # Also where a signal came: the caller would save.
+            self._check_losses()
+        return average.means_of_all()
+
+    def fetch(self, loader: DataLoader) -> Iterator[Any]:
+        """The batches of `loader`.
+
+        Raises:
+            Interrupted: instead of the loader's own error where a signal came. One to the whole process group also ends
+                the reading processes, and what is left of the epoch is then read after resuming.
+        """
+        batches: Iterator[Any] | None = None
+        while True:
+            try:
+                batches = batches or iter(loader)
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError):
+                # Whatever a process that is no longer there makes of the connection to it.
+                self.check_stop()
+                raise
+            yield batch
+
+    def _batch_weight(self, loader: DataLoader, idx: int) -> float:
+        """Items in batch `idx`, so that a last, smaller batch counts by its size."""
+        assert loader.batch_size is not None
+        size = len(range(loader.sampler.rank, loader.sampler.size, loader.sampler.world_size))  # type: ignore[attr-defined]
+        return float(min(loader.batch_size, size - idx * loader.batch_size))
+
+    def _watched(self, metrics: dict[str, Any]) -> list[Any]:
+        """What must be a number for training to go on. A scaler leaves out steps whose gradient is none."""
+        names = ("loss", "ce", "grad_norm") if self.scaler is None else ("loss", "ce")
+        return [metrics[name] for name in names if name in metrics]
+
+    def _check_losses(self) -> None:
+        """Raise `Diverged` if a loss of this stage so far was not a number."""
+        bad = self._watch.first_bad()
+        if bad is None:
+            return
+        idx, files = bad
+        last = self.checkpoint_path
+        kept = f"the last good checkpoint is {last}" if last.is_file() else "there is no checkpoint yet"
+        ways = f"lower optim.lr (now {self.cfg.optim.lr:g}), clip with optim.max_norm=1"
+        ways += " or set autocast=false" if self.cfg.autocast else ""
+        raise Diverged(
+            f"the loss is no longer a number at step {idx} of epoch {self.epoch} ({self.current_stage}; files: "
+            f"{', '.join(files) or 'unknown'}); {kept}; {ways}"
+        )
+
+    def _shown(self, metrics: dict[str, Any]) -> dict[str, str]:
+        """The few metrics that the progress bar has room for."""
+        values: dict[str, float] = {name: float(metrics[name]) for name in SHOWN if name in metrics}
+        if "loss" in values:
+            values.pop("ce", None)
+        return {name: f"{value:.2e}" if name == "lr" else f"{value:.4g}" for name, value in values.items()}

@@ -1,0 +1,61 @@
+"""Values that no run can be made of end in one line that names the key."""
+
+import pytest
+
+from audiocraft import train
+from audiocraft.errors import UserError
+from audiocraft.solvers.settings import check_settings
+
+
+def check(*overrides: str) -> None:
+    check_settings(train.main.make_xp(["solver=musicgen/debug", "dset=audio/example", *overrides]).cfg)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "optim.epochs=0",
+        "optim.epochs=1.5",
+        "optim.epochs=null",
+        "optim.lr=-1",
+        "optim.lr=nan",
+        "optim.adam.betas=[0.9]",
+        "optim.adam.betas=[0.9,1]",
+        "optim.ema.updates=0",
+        "dataset.batch_size=0",
+        "dataset.batch_size=null",
+        "dataset.num_workers=-1",
+        "dataset.segment_duration=0",
+        "transformer_lm.dim=null",
+        "generate.audio.format=midi",
+        "generate.audio.strategy=loud",
+        "generate.lm.top_p=2",
+        "logging.level=LOUD",
+        "logging.progress=no",
+        "mp_start_method=thread",
+    ],
+)
+def test_values_out_of_range(override: str) -> None:
+    key = override.split("=", maxsplit=1)[0].replace(".", r"\.")
+    with pytest.raises(UserError, match=rf"^{key}=.*(this takes|choose one of)"):
+        check(override)
+
+
+@pytest.mark.parametrize("solver", ["musicgen/micro_32khz", "musicgen/musicgen_base_32khz", "compression/debug"])
+def test_recipes_are_fine(solver: str) -> None:
+    check(f"solver={solver}")
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["optim.lr=1", "optim.updates_per_epoch=null", "dataset.segment_duration=null", "generate.every=null"],
+)
+def test_what_may_be_null_or_whole(override: str) -> None:
+    check(override)
+
+
+def test_what_recipes_share_is_no_recipe() -> None:
+    with pytest.raises(
+        UserError, match=r"no value was given for .*optim\.lr.*; add .*=VALUE, or choose a whole recipe"
+    ):
+        check_settings(train.main.make_xp(["solver=musicgen/default", "dset=audio/example"]).cfg)
