@@ -21,7 +21,7 @@ def data_files(folder: str) -> list[str]:
 setup(
     name="micro-musicgen",
     version=VERSION,
-    description="Train a very small MusicGen from scratch on one GPU, from a small folder of audio, and play with it at once",
+    description="Train a very small MusicGen from scratch on one GPU, from a small folder of audio, and play with it",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",

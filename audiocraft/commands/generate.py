@@ -19,7 +19,9 @@ def generate(
     ),
     num: Annotated[int, typer.Option("--num", min=1, help="How many.")] = 4,
     duration: Annotated[float, typer.Option("--duration", help="Seconds, a prompt included.")] = 10.0,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, max=1 << 53, help="Take i uses SEED + i. Drawn if not given.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=1 << 53, help="Take i uses SEED + i. Drawn if not given.")
+    ] = None,
     temperature: Annotated[float, typer.Option("--temperature", help="Above 1 wilder, below 1 tamer.")] = 1.0,
     top_k: Annotated[int, typer.Option("--top-k", help="Choose among the k likeliest codes; 0: all.")] = 250,
     top_p: Annotated[float, typer.Option("--top-p", help="Above 0: the likeliest codes up to this probability.")] = 0.0,

@@ -46,7 +46,7 @@ CONTEXT_SECONDS = 1
 # A file written less than this ago may be written again without a visible change of its mtime.
 FRESH_SECONDS = 2.0
 DIGEST_BYTES = 16
-# To be raised when reading, resampling or coding a file begins to give other codes: entries made before are left behind.
+# Raise it when reading, resampling or coding begins to give other codes: entries made before are left behind.
 FORMAT = 1
 TRAILER = struct.Struct(f"<q{DIGEST_BYTES}s")
 

@@ -39,7 +39,9 @@ def test_names_and_where_they_are_found(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 # The last one makes torch's reader of pickles stumble over an empty stack.
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short", b"RIFF\xa4\x05\x00\x00WAVEfmt "])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short", b"RIFF\xa4\x05\x00\x00WAVEfmt "]
+)
 def test_damaged_files(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.th"
     path.write_bytes(content)
