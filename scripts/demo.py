@@ -298,10 +298,10 @@ def platform_name() -> str:
 
 
 def parse_args(argv: tp.Sequence[str] | None) -> argparse.Namespace:
-    """The demo's options. The defaults take under ten minutes on two free cores."""
+    """The demo's options. The defaults are sized for two cores."""
     parser = argparse.ArgumentParser(prog="scripts/demo.py", description="From nothing to sound in one go.")
     parser.add_argument("--out", type=Path, default=Path("outputs/demo"), help="folder for all of it (%(default)s)")
-    parser.add_argument("--minutes", type=float, default=20.0, help="minutes of material (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=40.0, help="minutes of material (%(default)s)")
     parser.add_argument("--scale", default="pico", help="size of the model (%(default)s)")
     parser.add_argument("--epochs", type=int, default=10, help="(%(default)s)")
     parser.add_argument("--codec", default=None, help="another codec than the one that ships")
@@ -317,7 +317,8 @@ DEMO_OVERRIDES = (
     "dataset.num_workers=0",
     "dataset.valid.num_samples=12",
     "optim.updates_per_epoch=50",
-    "optim.lr=1e-3",
+    "optim.lr=5e-4",
+    "transformer_lm.dropout=0.1",
     "schedule.cosine.warmup=50",
     "optim.ema.decay=0.99",
     "generate.every=null",
