@@ -97,6 +97,9 @@ def test_generate_continues_a_file(model_folder: Path, tmp_path: Path, capsys: p
     ("extra", "says"),
     [
         (("--duration", 0), "nothing"),
+        (("--duration", "nan"), "nothing"),
+        (("--duration", "inf"), "nothing"),
+        (("--temperature", "nan"), "temperature"),
         (("--temperature", 0), "temperature"),
         (("--format", "xyz"), "xyz"),
         (("--prompt", "nowhere.wav"), "no audio file"),
@@ -108,6 +111,19 @@ def test_generate_continues_a_file(model_folder: Path, tmp_path: Path, capsys: p
 def test_generate_refuses(model_folder: Path, tmp_path: Path, extra: tuple, says: str) -> None:
     with pytest.raises(UserError, match=says):
         run("generate", model_folder, "--duration", 0.2, "--num", 1, "--out", tmp_path / "takes", *extra)
+    assert not (tmp_path / "takes").exists()
+
+
+def test_generate_tells_before_it_works(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place where no takes can be, and a prompt without sound, are found out before anything is generated."""
+    monkeypatch.setattr("audiocraft.models.MusicGen._generate", lambda *_, **__: pytest.fail("it was generated"))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match=r"file cannot be written .*; choose another folder"):
+        run("generate", model_folder, "--duration", 0.2, "--out", tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+    silence = audio_write(tmp_path / "nothing", torch.zeros(1, 0), 32000)
+    with pytest.raises(UserError, match=r"there is no sound in .*nothing\.wav"):
+        run("generate", model_folder, "--duration", 0.2, "--out", tmp_path / "takes", "--prompt", silence)
     assert not (tmp_path / "takes").exists()
 
 

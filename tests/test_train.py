@@ -80,6 +80,21 @@ def test_no_audio_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         train.run(["solver=compression/debug"])
 
 
+def test_outputs_where_no_folder_can_be(
+    songs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (songs / "file").write_text("mine")
+    monkeypatch.setenv("AUDIOCRAFT_DORA_DIR", str(songs / "file"))
+    with pytest.raises(UserError, match=r"runs cannot be kept in .*file.*; set AUDIOCRAFT_DORA_DIR"):
+        train.run([*TINY])
+    monkeypatch.setattr(sys, "argv", ["dora", *TINY])
+    with pytest.raises(SystemExit) as caught:
+        train.main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("error: runs cannot be kept in")
+    assert (songs / "file").read_text() == "mine"
+
+
 def test_status_of_a_stopped_run_is_the_shells(songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from audiocraft.solvers.compression import CompressionSolver
 

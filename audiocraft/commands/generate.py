@@ -106,7 +106,7 @@ def _model_facts(name: str, musicgen: "MusicGen") -> dict[str, tp.Any]:
         if Path(file).is_file():
             facts[f"{kind}_fingerprint"] = fingerprint(file)
     notes = Path(musicgen.files.get("model", "")).parent / "export.json"
-    with contextlib.suppress(OSError, ValueError):  # a folder of the peer has none
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # a folder of the peer has none
         exported = json.loads(notes.read_text(encoding="utf-8"))
         facts["trained"] = {key: exported.get(key) for key in ("run", "epoch", "state")}
     return facts

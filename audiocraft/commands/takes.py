@@ -20,12 +20,15 @@ _NUMBER = re.compile(r"^take_(\d+)\.")
 
 
 def check_folder(folder: str | Path) -> None:
-    """Make the folder if it is missing, and see whether takes can be written there: before they are made.
+    """See whether takes can be written to a folder, before they are made. One that is missing stays so.
 
     Raises:
         UserError: they cannot.
     """
+    missing = not Path(folder).exists()
     _staging_folder(Path(folder)).rmdir()
+    if missing:
+        Path(folder).rmdir()
 
 
 def save_take(

@@ -4,6 +4,7 @@ soundfile (libsndfile) reads wav, flac, ogg, mp3, aiff and more; what it cannot 
 before the first file is touched.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -114,6 +115,8 @@ def _first_that_reads(path: str | Path, by_soundfile: Any, by_av: Any) -> Any:
     if not path.is_file():
         kind = "it is a folder" if path.is_dir() else "there is no such file"
         raise UnreadableAudio.of(path, kind)
+    if not os.access(path, os.R_OK):
+        raise UnreadableAudio.of(path, "permission denied")
     if path.stat().st_size == 0:
         raise UnreadableAudio.of(path, "the file is empty")
     readers = [by_soundfile, by_av]

@@ -86,12 +86,15 @@ def scan_folder(
     endings = {ext.lower() for ext in exts}
     report = ScanReport(root)
     found: list[str] = []
-    for file in _walk(root):
+    for file in _walk(root, report):
         ending = file.suffix.lower()
         if ending in endings:
-            found.append(str(file.resolve() if resolve else file))
+            # Not Path.resolve: a link to itself makes it fail.
+            found.append(os.path.realpath(file) if resolve else str(file))
         elif ending not in (".json", ".jsonl", ".gz"):
             report.other[ending] += 1
+    if not found and report.skipped:
+        raise UserError(f"{': '.join(report.skipped[0])}; change its permissions or give another folder")
     if not found:
         raise UserError(
             f"{_nothing(report)}; put audio files there ({', '.join(DEFAULT_EXTS[:6])}, …) or give another folder"
@@ -117,10 +120,15 @@ def find_audio_files(
     return scan_folder(path, exts, not minimal, workers, progress, resolve).meta
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Files under `root`. Links are followed, each real folder once, so that a link upwards does not go on forever."""
+def _walk(root: Path, report: ScanReport) -> Iterator[Path]:
+    """Files under `root`. Links are followed, each real folder once, so that a link upwards does not go on forever.
+    Folders that cannot be looked into are reported."""
+
+    def closed(error: OSError) -> None:
+        report.skipped.append((str(error.filename), f"the folder cannot be read ({error.strerror})"))
+
     seen: set[str] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    for folder, subfolders, files in os.walk(root, onerror=closed, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
             subfolders.clear()

@@ -197,7 +197,8 @@ def codec_package(name: str | Path, cache_dir: str | None = None) -> Package:
     if folder := _safetensors_folder(str(name), cache_dir):
         weights, config = folder / HF_FILE, folder / "config.yaml"
         if config.is_file():
-            text = config.read_text(encoding="utf-8")
+            # Bytes that are no text make no YAML either, which is told where it is read.
+            text = config.read_text(encoding="utf-8", errors="replace")
             return {"best_state": read_safetensors(weights), "xp.cfg": text, "version": __version__, "path": weights}
         state, text = read_hf_codec(folder)
         return {"best_state": state, "xp.cfg": text, "version": __version__, "path": weights}

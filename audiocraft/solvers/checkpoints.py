@@ -94,8 +94,13 @@ class CheckpointMixin(_Base):
         """Take over what `state_dict` gave.
 
         Raises:
-            UserError: the state is of another model.
+            UserError: the state is of another model, or none.
         """
+        if not isinstance(state, dict) or not {"model", "optimizer", "history"} <= state.keys():
+            raise UserError(
+                f"the checkpoint in {self.folder} is none of a training run; put the right one back, or give "
+                "label=NAME for a new run folder"
+            )
         state = dict(state)
         special = {name: state.pop(name, None) for name in ("epoch_state", "scaler", "ema", "best_state", "rng")}
         for name in ("xp.cfg", "xp.sig", "version"):
@@ -105,9 +110,10 @@ class CheckpointMixin(_Base):
             if self.ema is not None and special["ema"]:
                 self.ema.load_state_dict(special["ema"])
         except (RuntimeError, KeyError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
             raise UserError(
-                f"the checkpoint in {self.folder} does not fit this model ({str(error).splitlines()[0]}); give the "
-                "settings it was trained with, or label=NAME for a new run folder"
+                f"the checkpoint in {self.folder} does not fit this model ({reason}); give the settings it was trained "
+                "with, or label=NAME for a new run folder"
             ) from error
         if special["best_state"]:
             self.best_state.load_state_dict(special["best_state"])

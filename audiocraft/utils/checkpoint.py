@@ -62,6 +62,8 @@ def load_checkpoint(checkpoint_path: str | Path) -> Any:
             _check_sums(path)
         # Mapped, a tensor is read when it is used; only the zip layout (every torch since 1.6) can be.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); change its permissions") from error
     except Exception as error:  # what a reader of pickles stumbles over in other bytes has any type: IndexError, …
         if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
             raise UserError(

@@ -1,6 +1,8 @@
 """Dora's entry point for hydra, with errors in one line and the configuration composed once."""
 
 import copy
+import errno
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,13 +29,29 @@ class MicroMain(HydraMain):
     hydra's own logging, folders and change of directory are not used.
     """
 
+    def __call__(self) -> Any:
+        """What `dora run` does. Ends the program, with one line, where it cannot begin."""
+        with _in_one_line():
+            return super().__call__()
+
     def get_xp(self, argv: Sequence[str]) -> XP:
         """The experiment of these overrides. Ends the program, with one line, where they are wrong."""
+        with _in_one_line():
+            xp = self.make_xp(argv)
+            _make_folder(Path(xp.dora.dir))  # dora is about to, and fails in its own way
+            return xp
+
+    def init_xp(self, xp: XP) -> XP:
+        """Make the run's folder.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+        _make_folder(Path(xp.folder))
         try:
-            return self.make_xp(argv)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(2) from None
+            return super().init_xp(xp)
+        except OSError as error:
+            raise _no_place(Path(xp.folder), error) from error
 
     def make_xp(self, argv: Sequence[str]) -> XP:
         """The experiment of these overrides.
@@ -103,6 +121,30 @@ class MicroMain(HydraMain):
 
     def _main(self) -> Any:
         return self.main(get_xp().cfg)
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _no_place(folder, error) from error
+
+
+def _no_place(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"runs cannot be kept in {folder} ({error.strerror}); set AUDIOCRAFT_DORA_DIR to a folder that can be written"
+    )
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

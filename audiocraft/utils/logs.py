@@ -26,6 +26,14 @@ class _TerminalHandler(logging.Handler):
             print(line, file=sys.stderr)
 
 
+class _LogFile(logging.FileHandler):
+    """A log file on a full disk loses lines; the traceback that logging would print for each helps nobody."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def setup_logging(level: str | int = "INFO", file: Path | None = None, terminal: bool = True) -> None:
     """Send log lines to stderr and to `file` (appended); handlers of an earlier call are replaced."""
     root = logging.getLogger()
@@ -41,7 +49,7 @@ def setup_logging(level: str | int = "INFO", file: Path | None = None, terminal:
             (logging.Formatter if colours else _PlainFormatter)("%(asctime)s %(message)s", "%H:%M:%S")
         )
     if file is not None:
-        handlers.append(logging.FileHandler(file))
+        handlers.append(_LogFile(file))
         handlers[-1].setFormatter(_PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for handler in handlers:
         handler.micro_musicgen = True  # type: ignore[attr-defined]

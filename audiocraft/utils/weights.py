@@ -182,7 +182,7 @@ def fill_model(model: nn.Module, state: dict[str, torch.Tensor], path: str | Pat
     """Give a model built in `without_values` its weights, without a copy.
 
     Raises:
-        UserError: names or shapes do not fit the model that the config describes.
+        UserError: names or shapes do not fit the model that the config describes, or values are NaN or infinite.
     """
     have, need = state.keys(), model.state_dict()
     wrong = [
@@ -197,6 +197,13 @@ def fill_model(model: nn.Module, state: dict[str, torch.Tensor], path: str | Pat
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise UserError(f"the weights in {path} do not fit its config: {wrong[0]}{more}; export it again")
+    for name, value in state.items():
+        # One pass over memory that is read anyway; a sum in float32 does not overflow where weights are weights.
+        if value.is_floating_point() and not torch.isfinite(value.sum(dtype=torch.float32)):
+            raise UserError(
+                f"the weights in {path} are no numbers any more ({name}): the training has diverged; take an earlier "
+                "epoch (export --epoch), or train again with a lower optim.lr"
+            )
     model.load_state_dict(as_float32(state), assign=True)
     left = [name for name, value in (*model.named_parameters(), *model.named_buffers()) if value.is_meta]
     assert not left, f"no values for {left}"

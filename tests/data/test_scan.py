@@ -162,3 +162,27 @@ def test_a_manifest_where_no_file_can_be(messy, tmp_path, capsys):
         assert main([str(messy), str(tmp_path / place)]) == 2
         assert "choose another place" in capsys.readouterr().err.splitlines()[-1]
     assert not list(tmp_path.glob(".*"))
+
+
+def test_what_may_not_be_read_is_reported(messy, monkeypatch):
+    walk, access = os.walk, os.access
+
+    def closed(root, onerror, followlinks):
+        onerror(PermissionError(13, "Permission denied", str(messy / "private")))
+        return walk(root, onerror=onerror, followlinks=followlinks)
+
+    monkeypatch.setattr(os, "walk", closed)
+    monkeypatch.setattr(os, "access", lambda path, mode: "silent" not in str(path) and access(path, mode))
+    report = scan_folder(messy)
+    assert (str(messy / "private"), "the folder cannot be read (Permission denied)") in report.skipped
+    assert (str(messy / "silent.wav"), "permission denied") in report.skipped
+    empty = messy / "nothing"
+    empty.mkdir()
+    with pytest.raises(UserError, match=r"private: the folder cannot be read .*; change its permissions"):
+        scan_folder(empty)
+
+
+def test_a_link_to_itself_is_reported(messy):
+    (messy / "round.wav").symlink_to("round.wav")
+    skipped = dict(scan_folder(messy, resolve=True).skipped)
+    assert skipped[str(messy / "round.wav")] == "there is no such file"

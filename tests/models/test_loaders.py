@@ -160,6 +160,10 @@ def test_damaged_safetensors(golden: Path, tmp_path: Path) -> None:
     (folder / "config.json").rename(folder / "config.yaml")
     with pytest.raises(UserError, match="damaged"):
         loaders.load_compression_model(folder)
+    save_file({"a": torch.zeros(1)}, folder / "model.safetensors")
+    (folder / "config.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"the config inside .* cannot be read"):
+        loaders.load_compression_model(folder)
 
 
 @pytest.mark.parametrize("load", [loaders.load_lm_model, loaders.load_compression_model])

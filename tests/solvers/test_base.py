@@ -225,6 +225,18 @@ def test_damaged_checkpoint_names_the_way_out() -> None:
     assert len(json.loads((Path(solver.folder) / "history.json").read_text())) == 3
 
 
+def test_a_file_that_is_no_checkpoint_of_a_run_is_not_gone_on_from() -> None:
+    solver = start()
+    contents: list[Any] = [[1, 2], {"best_state": {}}]
+    for content in contents:
+        solver.checkpoint_path.unlink()
+        torch.save(content, solver.checkpoint_path)
+        before = solver.checkpoint_path.read_bytes()
+        with pytest.raises(UserError, match="none of a training run; put the right one back, or give label=NAME"):
+            start("optim.epochs=4")
+        assert solver.checkpoint_path.read_bytes() == before
+
+
 def test_pickled_objects_are_refused(tmp_path: Path) -> None:
     torch.save({"model": {}, "xp.cfg": Path("x")}, tmp_path / "theirs.th")
     with pytest.raises(UserError, match="export it there"):

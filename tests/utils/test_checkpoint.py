@@ -1,5 +1,6 @@
 """Checkpoint files, best states, random states, log lines."""
 
+import io
 import logging
 import random
 from pathlib import Path
@@ -115,3 +116,25 @@ def test_log_lines(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     line = (tmp_path / "log").read_text()
     assert line.count("bold") == 1 and "\033" not in line and "hidden" not in line
     assert capsys.readouterr().err.count("bold") == 1
+
+
+def test_a_log_on_a_full_disk_loses_lines_quietly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def full(text: str) -> int:
+        written.append(text)
+        raise OSError(28, "No space left on device")
+
+    written: list[str] = []
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "write", full)
+    try:
+        setup_logging("INFO", tmp_path / "log", terminal=False)
+        (handler,) = [one for one in logging.getLogger().handlers if getattr(one, "micro_musicgen", False)]
+        assert isinstance(handler, logging.FileHandler)
+        handler.setStream(stream)  # type: ignore[arg-type]
+        logging.getLogger("audiocraft").info("line")
+    finally:
+        setup_logging("WARNING", terminal=False)
+    assert "line" in written[0]
+    assert capsys.readouterr().err == ""

@@ -42,6 +42,14 @@ def test_no_random_start() -> None:
     assert torch.equal(model[0](torch.ones(1, 3)), torch.full((1, 2), 2.0))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(value: float) -> None:
+    with without_values("meta"):
+        model = torch.nn.Linear(3, 2)
+    with pytest.raises(UserError, match=r"run\.th are no numbers any more \(bias\): .*earlier epoch"):
+        fill_model(model, {"weight": torch.zeros(2, 3), "bias": torch.tensor([0.0, value])}, "run.th")
+
+
 def test_loading_does_not_import_the_compiler(model_folder: Path) -> None:
     """torch's compiler takes seconds to import; a cold start has no use for it."""
     code = (
