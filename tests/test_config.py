@@ -19,7 +19,14 @@ from audiocraft.utils.peer_keys import add_peer_keys, ignored_keys, peer_only_ke
 CONFIGS = Path(__file__).parent / "golden/configs"
 OVERRIDES: dict[str, list[str]] = json.loads((CONFIGS / "overrides.json").read_text())
 # Keys of ours, beside those of the peer.
-OURS = {"logging.progress", "dataset.short", "checkpoint.every_minutes", "tokens.cache", "optim.adam.eps"}
+OURS = {
+    "checkpoint.every_minutes",
+    "dataset.short",
+    "init_from_codec",
+    "logging.progress",
+    "optim.adam.eps",
+    "tokens.cache",
+}
 # Keys whose defaults are ours.
 CHANGED = {"device", "num_threads", "dora.dir", "dora.exclude", "dora.git_save", "optim.ema.device"}
 RECIPES = [

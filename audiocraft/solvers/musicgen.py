@@ -15,6 +15,7 @@ from ..data.token_dataset import TokenDataset
 from ..environment import AudioCraftEnvironment
 from ..errors import UserError
 from ..models import builders as model_builders
+from ..models.codec_init import get_codebooks, init_from_codebooks
 from ..models.encodec import CompressionModel, encode_blocks
 from ..models.lm import LMModel
 from ..models.loaders import load_compression_model, load_lm_model_ckpt
@@ -73,7 +74,10 @@ class MusicGenSolver(GenerateStage, StandardSolver):
         self.compression_model = load_compression_model(cfg.compression_model_checkpoint, device=self.device).eval()
         self.compression_model.requires_grad_(False)
         fit_codec(self.compression_model, cfg)
-        self.model = model_builders.get_lm_model(cfg).to(self.device)
+        self.model = model_builders.get_lm_model(cfg)
+        if cfg.init_from_codec:
+            init_from_codebooks(self.model, get_codebooks(self.compression_model).cpu(), cfg.init_from_codec)
+        self.model.to(self.device)
         self.optimizer = builders.get_optimizer(self.model, cfg.optim)
         self.lr_scheduler = builders.get_lr_scheduler(self.optimizer, cfg.schedule, self.total_updates)
         self.register_stateful("model", "optimizer", "lr_scheduler")

@@ -44,6 +44,7 @@ _NUMBERS = {
     "generate.lm.gen_duration": (0, True, math.inf, True),
     "checkpoint.every_minutes": (0, True, math.inf, True),
     "transformer_lm.dropout": (0, True, 1, False),
+    "init_from_codec": (0, True, 1, False),
 }
 _CHOICES = {
     "generate.audio.format": ("wav", "flac", "ogg", "mp3"),

@@ -385,6 +385,17 @@ def test_fewer_codebooks(material: Path) -> None:
     assert tokens.shape[1] == 2
 
 
+def test_codes_that_are_close_in_the_codec_start_close(material: Path) -> None:
+    for share, like in ((0.0, 0.0), (1.0, 0.9)):
+        solver = build(material, f"init_from_codec={share}", "transformer_lm.dim=512")
+        vectors = solver.compression_model.quantizer.vq.layers[0].codebook
+        wanted = torch.corrcoef(vectors - vectors.mean(0))
+        drawn = torch.corrcoef(solver.model.emb[0].weight[: len(vectors)].detach())
+        apart = ~torch.eye(len(vectors)).bool()
+        agreement = float(torch.corrcoef(torch.stack([wanted[apart], drawn[apart]]))[0, 1])
+        assert agreement == pytest.approx(like, abs=0.15)
+
+
 def test_a_loss_that_is_no_number_stops_the_run(material: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predict, calls = LMModel.compute_predictions, []
 

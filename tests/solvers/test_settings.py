@@ -27,6 +27,8 @@ def check(*overrides: str) -> None:
         "dataset.num_workers=-1",
         "dataset.segment_duration=0",
         "transformer_lm.dim=null",
+        "init_from_codec=2",
+        "init_from_codec=null",
         "generate.audio.format=midi",
         "generate.audio.strategy=loud",
         "generate.lm.top_p=2",
