@@ -20,6 +20,7 @@ CONFIGS = Path(__file__).parent / "golden/configs"
 OVERRIDES: dict[str, list[str]] = json.loads((CONFIGS / "overrides.json").read_text())
 # Keys of ours, beside those of the peer.
 OURS = {
+    "adversarial.start",
     "checkpoint.every_minutes",
     "dataset.short",
     "init_from_codec",

@@ -9,6 +9,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
+from ..adversarial import AdversarialLoss
 from ..data.audio import audio_write
 from ..data.audio_utils import convert_audio
 from ..errors import UserError
@@ -27,17 +28,14 @@ def loss_weights(cfg: DictConfig) -> dict[str, float]:
     """The losses to compute, by name, with their weights.
 
     Raises:
-        UserError: an adversarial weight is set, or nothing is left to learn from.
+        UserError: nothing but adversaries is left to learn from.
     """
     weights = {name: float(weight) for name, weight in cfg.losses.items() if weight}
-    if asked := [name for name in ADVERSARIAL if weights.pop(name, 0.0)]:
-        keys = " and ".join(f"losses.{name}" for name in asked)
+    if not weights.keys() - set(ADVERSARIAL):
         raise UserError(
-            f"{keys} ask for adversarial training, which is not there yet; "
-            "set losses.adv=0 losses.feat=0, or use solver=compression/encodec_mini_32khz"
+            "all weights under losses but those of adversaries are 0, so nothing tells what to reconstruct; "
+            "set losses.l1 or losses.msspec"
         )
-    if not weights:
-        raise UserError("all weights under losses are 0, so there is nothing to learn; set losses.l1 or losses.msspec")
     return weights
 
 
@@ -67,7 +65,8 @@ def evaluate_audio_reconstruction(y_pred: torch.Tensor, y: torch.Tensor, cfg: Di
 class CompressionSolver(StandardSolver):
     """Solver of `solver=compression/…`.
 
-    The loss is the weighted sum of what `losses` in the config asks for, plus the quantiser's commitment penalty.
+    The codec learns from what `losses` in the config asks for, joined by the balancer, and from the quantiser's
+    commitment penalty; its adversaries learn beside it, once `adversarial.start` updates are done.
     """
 
     model: CompressionModel
@@ -76,13 +75,22 @@ class CompressionSolver(StandardSolver):
         self.weights = loss_weights(cfg)
         super().__init__(cfg)
 
+    @property
+    def adversaries_play(self) -> bool:
+        """Whether there are adversaries, and they have joined."""
+        return len(self.adv_losses) > 0 and self.global_step >= self.cfg.adversarial.start
+
     def build_model(self) -> None:
         self.model = model_builders.get_compression_model(self.cfg).to(self.device)
         self.sisnr = builders.get_loss("sisnr", self.cfg).to(self.device)
-        self.losses = nn.ModuleDict({name: builders.get_loss(name, self.cfg) for name in self.weights}).to(self.device)
+        heard = [name for name in self.weights if name not in ADVERSARIAL]
+        self.losses = nn.ModuleDict({name: builders.get_loss(name, self.cfg) for name in heard}).to(self.device)
+        self.balancer = builders.get_balancer(self.weights, self.cfg.balancer)
+        adversarial = len(heard) < len(self.weights)
+        self.adv_losses = builders.get_adversarial_losses(self.cfg) if adversarial else nn.ModuleDict()
         self.optimizer = builders.get_optimizer(self.model, self.cfg.optim)
         self.lr_scheduler = builders.get_lr_scheduler(self.optimizer, self.cfg.schedule, self.total_updates)
-        self.register_stateful("model", "optimizer", "lr_scheduler")
+        self.register_stateful("model", "optimizer", "lr_scheduler", "balancer", "adv_losses")
         self.register_best_state("model")
         self.register_ema("model")
 
@@ -95,8 +103,9 @@ class CompressionSolver(StandardSolver):
     def run_step(self, idx: int, batch: tuple[torch.Tensor, list[tp.Any]], metrics: dict) -> dict:
         """One step on wav [B, C, T] and its infos.
 
-        Metrics: `loss`, its unweighted parts by name; in training also `penalty`, those of the quantiser, `lr` and
-        `grad_norm`.
+        Metrics: `loss`, the weighted sum of the reconstruction losses, and these by name, unweighted; in training also
+        `penalty`, those of the quantiser, `lr` and `grad_norm`, and while adversaries play `adv` and `feat`, the
+        codec's side of the game, and `d_loss`, theirs.
         """
         wav, infos = batch
         wav = wav.to(self.device)
@@ -105,14 +114,27 @@ class CompressionSolver(StandardSolver):
         y_pred = result.x.float() * sounding(wav, infos)
         losses = {name: loss(y_pred, wav) for name, loss in self.losses.items()}
         total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
+        metrics.update(losses, loss=total)
         if self.is_training:
+            if self.adversaries_play:
+                game = self._play(y_pred, wav, metrics)
+                metrics.update(game)
+                losses |= game
             assert result.penalty is not None
-            losses["penalty"] = result.penalty
-            total = total + result.penalty
-            metrics.update(self.optimizer_step(total))
-            metrics.update(result.metrics)
-        metrics.update({name: loss.detach() for name, loss in losses.items()}, loss=total.detach())
-        return metrics
+            gradient, _ = self.balancer.gradient(losses, y_pred)
+            # A product with the gradient that is wanted for y_pred: one walk through the model, for the penalty too.
+            metrics.update(self.optimizer_step((y_pred * gradient).sum() + result.penalty))
+            metrics.update(result.metrics, penalty=result.penalty)
+        return {name: value.detach() if isinstance(value, torch.Tensor) else value for name, value in metrics.items()}
+
+    def _play(self, y_pred: torch.Tensor, wav: torch.Tensor, metrics: dict) -> dict[str, torch.Tensor]:
+        """Let the adversaries learn, then ask them: the codec's losses `adv` and `feat`, those that have a weight."""
+        adversaries = [tp.cast(AdversarialLoss, loss) for loss in self.adv_losses.values()]
+        if self.global_step % self.cfg.adversarial.every == 0:
+            metrics["d_loss"] = torch.stack([loss.train_adv(y_pred, wav) for loss in adversaries]).mean()
+        pairs = [loss(y_pred, wav) for loss in adversaries]
+        game = {name: torch.stack(parts).mean() for name, parts in zip(ADVERSARIAL, zip(*pairs))}
+        return {name: loss for name, loss in game.items() if name in self.weights}
 
     def evaluate(self) -> dict:
         """Mean losses, distances in dB and use of the codebooks over the evaluate split; padding never counts."""
