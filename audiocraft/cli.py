@@ -5,7 +5,7 @@ import sys
 import typer
 
 from . import __version__
-from .commands import export, generate, manifest, train
+from .commands import codec, export, generate, manifest, train
 from .environment import refuse_peer
 from .errors import UserError
 
@@ -22,6 +22,7 @@ app.command("train", context_settings={"ignore_unknown_options": True})(train.tr
 app.command("export")(export.export)
 app.command("generate")(generate.generate)
 app.command("manifest")(manifest.manifest)
+app.add_typer(codec.app, name="codec")
 
 
 def _show_version(wanted: bool) -> None:

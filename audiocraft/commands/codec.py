@@ -1,0 +1,136 @@
+"""`codec …`: what is done with a codec alone. `codec eval CODEC DIR` measures one, `codec bend IN` plays with one."""
+
+import typing as tp
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .codec_bend import bend
+
+if tp.TYPE_CHECKING:
+    from ..metrics.codec_eval import Evaluation
+
+app = typer.Typer(
+    help="Measure a codec, or bend sound with one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Measure a codec, or bend sound with one."""
+
+
+app.command("bend")(bend)
+
+
+@app.command("eval")
+def evaluate(
+    codec: Annotated[
+        str,
+        typer.Argument(
+            help="Codec: //pretrained/mini_32khz (MIT), a folder, a run, or a hub id (facebook/encodec_32khz is "
+            "CC-BY-NC 4.0)."
+        ),
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of audio, best such as the codec never saw.")],
+    against: Annotated[
+        list[str] | None, typer.Option("--against", metavar="CODEC", help="Another codec; may be repeated.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", min=0.1, help="Only the first so many seconds of each file.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for eval.json and eval.png.")] = None,
+    opus: Annotated[bool, typer.Option("--opus/--no-opus", help="Opus at 6 and 12 kb/s beside it.")] = True,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+) -> None:
+    """Say how well a codec gives a folder of audio back: distances, use of its codebooks, bits and speed.
+
+    Beside it: Opus, the same codec with 1, 2 and 3 codebooks, silence, and a spectrum that stands still.
+    """
+    import math
+
+    import torch
+    from tqdm import tqdm
+
+    from ..data.scan import scan_folder
+    from ..errors import UserError
+    from ..metrics.codec_eval import evaluate
+    from ..metrics.codec_table import table
+    from ..metrics.coders import with_references
+    from ..models.loaders import load_compression_model
+    from ..utils.device import resolve_device
+    from .takes import check_folder
+
+    if seconds is not None and not math.isfinite(seconds):
+        raise UserError(f"--seconds {seconds:g} is no length; leave it out for whole files")
+    if out is not None:
+        check_folder(out)  # asked before anything is measured
+    where = resolve_device(device)
+    names = [codec, *(against or [])]
+    first, *others = zip([load_compression_model(name, where) for name in names], labels(names))
+    coders = with_references(*first, others, opus)
+    report = scan_folder(folder, workers=4)
+    length = sum(min(meta.duration, seconds or meta.duration) for meta in report.meta)
+    bar_format = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]"
+    with tqdm(total=length * len(coders), desc="Measuring", bar_format=bar_format) as bar:
+        model = first[0]
+        paths = [meta.path for meta in report.meta]
+        result = evaluate(coders, paths, model.sample_rate, model.channels, seconds, where, bar.update)
+    result.skipped = report.skipped + result.skipped
+    typer.echo(table(result, torch.get_num_threads(), str(where)))
+    if out is not None:
+        from ..metrics.codec_figure import draw, take_excerpt
+
+        facts = {"seconds_per_file": seconds, "device": str(where), "threads": torch.get_num_threads()}
+        write_record(out / "eval.json", result, folder, facts)
+        draw(result, take_excerpt(result, coders, device=where), out / "eval.png")
+        typer.echo(f"\n{out / 'eval.json'}\n{out / 'eval.png'}")
+
+
+def write_record(path: Path, evaluation: "Evaluation", folder: Path, facts: dict[str, tp.Any]) -> None:
+    """Write an evaluation as JSON, its files by their path within `folder`.
+
+    Raises:
+        UserError: the place cannot be written, or the disk is full.
+    """
+    import json
+
+    from .. import __version__
+    from ..utils.files import atomic_path
+
+    def inside(file: str) -> str:
+        return Path(file).relative_to(folder).as_posix() if Path(file).is_relative_to(folder) else file
+
+    scores = [score.record() for score in evaluation.scores]
+    for score in scores:
+        for file in score["files"]:
+            file["file"] = inside(file["file"])
+    record = {
+        "codec": evaluation.scores[0].name,
+        "folder": folder.resolve().name,
+        "seconds": round(evaluation.seconds, 2),
+        "sample_rate": evaluation.sample_rate,
+        "channels": evaluation.channels,
+        **facts,
+        "version": __version__,
+        "scores": scores,
+        "skipped": [{"file": inside(file), "reason": reason} for file, reason in evaluation.skipped],
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def labels(names: Sequence[str]) -> list[str]:
+    """Short names of codecs for tables: the last part of each, the whole where that would not tell them apart."""
+    short = []
+    for name in names:
+        path = Path(name)
+        short.append(path.parent.name if path.suffix in (".bin", ".th", ".safetensors") else path.name)
+    short = [name if label in ("", "..") or short.count(label) > 1 else label for name, label in zip(names, short)]
+    return [f"{name} ({short[:i].count(name) + 1})" if name in short[:i] else name for i, name in enumerate(short)]

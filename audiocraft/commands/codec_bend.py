@@ -1,0 +1,265 @@
+"""`codec bend IN`: audio through a codec whose codes are bent on the way."""
+
+import typing as tp
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+if tp.TYPE_CHECKING:
+    import torch
+
+    from ..explore.recipe import Recipe
+    from ..models.encodec import CompressionModel, EncodecModel
+
+_GIVEN = f"{__name__}.given"
+_KNEE = 0.8
+
+
+def _note(ctx: typer.Context, param: typer.CallbackParam, values: list[str] | None) -> list[str] | None:
+    """Keep the order in which the operations were given: options are processed in it."""
+    for value in values or []:
+        ctx.meta.setdefault(_GIVEN, []).append((str(param.name).replace("_", "-"), value))
+    return values
+
+
+def _operation(option: str, metavar: str, help: str) -> tp.Any:
+    return typer.Option(option, metavar=metavar, help=help, callback=_note)
+
+
+def bend(
+    ctx: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Audio file, or a folder of them.")],
+    drop: Annotated[
+        list[str] | None, _operation("--drop", "K", "Leave out codebooks, such as 1 or 3,4; the first one too.")
+    ] = None,
+    swap: Annotated[list[str] | None, _operation("--swap", "A:B", "Two codebooks read each other's codes.")] = None,
+    shuffle: Annotated[
+        list[str] | None, _operation("--shuffle", "LENGTH[@K]", "Blocks of that length change places.")
+    ] = None,
+    hold: Annotated[
+        list[str] | None, _operation("--hold", "LENGTH[@K]", "Sample and hold: one frame sounds for that long.")
+    ] = None,
+    stutter: Annotated[
+        list[str] | None, _operation("--stutter", "LENGTH[@K]", "Blocks of that length repeat, 2 to 4 times.")
+    ] = None,
+    reverse: Annotated[
+        list[str] | None, _operation("--reverse", "LENGTH|all[@K]", "Backwards, in blocks or as a whole.")
+    ] = None,
+    permute_codes: Annotated[
+        list[str] | None, _operation("--permute-codes", "K|all", "The entries of codebooks change places.")
+    ] = None,
+    rate: Annotated[
+        list[str] | None, _operation("--rate", "SPEED", "2: every second frame; 0.5: each twice. Pitch stays.")
+    ] = None,
+    lookup: Annotated[
+        list[str] | None,
+        _operation("--lookup", "CODEC", "Read the codes in another codec's codebooks of the same shape."),
+    ] = None,
+    amount: Annotated[
+        float | None,
+        typer.Option("--amount", min=0, max=1, help="Share of frames, blocks or entries touched (default: all)."),
+    ] = None,
+    codec: Annotated[str, typer.Option("--codec", help="Encodes and decodes.")] = "//pretrained/mini_32khz",
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=1 << 53, help="Take i uses SEED + i. Drawn if not given.")
+    ] = None,
+    num: Annotated[int, typer.Option("--num", min=1, help="How many takes of each file.")] = 1,
+    start: Annotated[float, typer.Option("--start", min=0, help="Begin at that second of the input.")] = 0.0,
+    duration: Annotated[float | None, typer.Option("--duration", help="Use that many seconds of it.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the takes; earlier ones in it are kept.")] = Path(
+        "outputs/bent"
+    ),
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+) -> None:
+    """Bend sound: encode it, disturb its codes, decode. Without operations each seed draws some.
+
+    LENGTH is seconds (0.25) or frames of the codec (5f); @1,2 behind it chooses codebooks. Operations apply in the
+    order given, those of one kind together where the first stands. The input is brought to the codec's rate and
+    channels; all operations but --rate keep its length. With --lookup too it is the decoder of --codec that plays.
+    Every take gets the next free number, and a JSON with its seed and operations.
+    """
+    import torch
+
+    from ..explore.bend import bent_player
+    from ..explore.recipe import lookup_names, parse_recipe
+    from ..models.loaders import load_compression_model
+    from ..utils.device import resolve_device
+    from .takes import check_folder
+
+    files = _find_files(source)
+    _check_stretch(start, duration)
+    where = resolve_device(device)
+    model = load_compression_model(codec, where)
+    recipe = ctx.meta.get(_GIVEN, [])
+    names = lookup_names(parse_recipe(recipe, model))
+    player = bent_player(model, [(name, load_compression_model(name, where)) for name in names])
+    check_folder(out)
+    facts: dict[str, tp.Any] = {"codec": codec, "codec_fingerprint": _fingerprint(codec)}
+    facts |= {"lookup": {name: _fingerprint(name) for name in names}} if names else {}
+    facts |= {"device": str(where), "torch": torch.__version__}
+    seed = int(torch.randint(1 << 31, ())) if seed is None else seed
+    job = _Job(model, player, recipe, amount, range(seed, seed + num), start, duration, out, facts)
+    _bend_all(files, job, alone=not source.is_dir())
+
+
+class _Job(tp.NamedTuple):
+    """What is done to each file."""
+
+    codec: "CompressionModel"
+    player: "EncodecModel"
+    recipe: "Recipe"  # empty: drawn by the seed
+    amount: float | None  # None: all, or drawn with the recipe
+    seeds: range
+    start: float
+    duration: float | None
+    out: Path
+    facts: dict[str, tp.Any]
+
+
+def _find_files(source: Path) -> list[Path]:
+    from ..data.scan import scan_folder
+    from ..environment import AudioCraftEnvironment
+    from ..errors import UserError
+    from .train import without_own_work
+
+    if not source.is_dir():
+        if not source.exists():
+            raise UserError(f"there is no file or folder {source}; give the audio to bend")
+        return [source]
+    report = scan_folder(source, resolve=True)
+    if report.skipped:
+        typer.echo("\n".join(report.lines()))
+    root = source.resolve()
+    meta = without_own_work(report.meta, root, AudioCraftEnvironment.get_dora_dir().resolve())
+    if not meta:
+        raise UserError(f"{source} holds nothing but runs and takes made here; give a folder of other audio")
+    return [Path(item.path) for item in meta]
+
+
+def _check_stretch(start: float, duration: float | None) -> None:
+    import math
+
+    from ..errors import UserError
+
+    if not 0 <= start < math.inf:
+        raise UserError(f"--start {start:g} is no second to begin at; give 0 or more")
+    if duration is not None and not 0 < duration < math.inf:
+        raise UserError(f"--duration {duration:g} is no length; give seconds above 0")
+
+
+def _fingerprint(codec: str) -> str | None:
+    """What tells its weights apart; None for the debug codec, which has no file."""
+    from ..models.loaders import codec_package
+    from ..utils.weights import fingerprint
+
+    return None if codec.endswith("debug_compression_model") else fingerprint(codec_package(codec)["path"])
+
+
+def _bend_all(files: list[Path], job: _Job, alone: bool) -> None:
+    """Bend each file; of several, those that cannot be read are told of and left out."""
+    from ..data.audio import UnreadableAudio
+    from ..errors import UserError
+
+    failed: list[str] = []
+    for path in files:
+        try:
+            wav, facts = _read(path, job)
+        except UnreadableAudio as error:
+            if alone:
+                raise
+            failed.append(f"{path}: {error.reason}")
+            typer.echo(f"left out {failed[-1]}", err=True)
+            continue
+        _bend_file(path, wav, facts, job)
+    if len(failed) == len(files):
+        raise UserError(f"none of the {len(files)} files could be bent ({failed[0]}); give other audio")
+
+
+def _read(path: Path, job: _Job) -> tuple["torch.Tensor", dict[str, tp.Any]]:
+    """Audio [1, C, T] as the codec takes it, and what it was."""
+    from torch.nn import functional as F
+
+    from ..data.audio import UnreadableAudio, audio_read
+    from ..data.audio_utils import convert_audio
+
+    given, sample_rate = audio_read(path, job.start, -1 if job.duration is None else job.duration)
+    if not given.shape[-1]:
+        reason = f"it holds no sound from {job.start:g} s on" if job.start else "it holds no sound of that length"
+        raise UnreadableAudio(f"{path}: {reason}; check --start and --duration", path, reason)
+    wav = convert_audio(given, sample_rate, job.codec.sample_rate, job.codec.channels)
+    # Of a few samples at a high rate nothing may be left.
+    wav = F.pad(wav, (0, max(0, 1 - wav.shape[-1])))
+    facts = {"file": str(path), "start": job.start, "seconds": given.shape[-1] / sample_rate}
+    return wav[None], {**facts, "sample_rate": sample_rate, "channels": given.shape[0]}
+
+
+def _bend_file(path: Path, wav: "torch.Tensor", source: dict[str, tp.Any], job: _Job) -> None:
+    import dataclasses
+
+    import torch
+
+    from ..explore.recipe import bend_codes, parse_recipe, random_recipe, total_speed
+    from .takes import save_take
+
+    device = next(job.player.parameters()).device
+    with torch.no_grad():
+        codes, scale = job.codec.encode(wav.to(device))
+        for seed in job.seeds:
+            recipe, amount = job.recipe, 1.0
+            if not recipe:
+                recipe, amount = random_recipe(job.codec.num_codebooks, torch.Generator().manual_seed(seed))
+            amount = amount if job.amount is None else job.amount
+            bends = parse_recipe(recipe, job.codec)
+            # A generator of its own, so that the recipe drawn and the same one given make the same sound.
+            generator = torch.Generator().manual_seed(seed)
+            bent = bend_codes(codes.cpu(), bends, job.codec.cardinality, amount, generator)
+            length = max(1, round(wav.shape[-1] / total_speed(bends)))
+            result = _tame(job.player.decode(bent.to(device), scale)[0, :, :length])
+            options = _options(recipe, amount)
+            facts = {
+                "input": source,
+                "seed": seed,
+                "command": _command(path, seed, options, job),
+                "amount": amount,
+                "operations": [_plain(dataclasses.asdict(each)) for each in bends],
+                **job.facts,
+            }
+            take = save_take(job.out, result, job.codec.sample_rate, facts)
+            unmoved = "  (changed nothing: too short, or nothing touched)" if torch.equal(bent, codes.cpu()) else ""
+            typer.echo(f"{take}  seed {seed}  {' '.join(options)}{unmoved}")
+
+
+def _tame(wav: "torch.Tensor") -> "torch.Tensor":
+    """Audio within full scale, where it was not.
+
+    Codecs give single samples far beyond the rest, bent codes more of them. To turn everything down for their sake (as
+    takes are) would cost 9 dB, so the loudest thousandth is rounded off, and only what is louder still turns it down.
+    """
+    level = wav.abs()
+    if level.max() <= 1:
+        return wav
+    loudest = level.flatten().kthvalue(max(1, int(level.numel() * 0.999))).values
+    wav = wav / loudest.clamp(min=1)
+    level = wav.abs()
+    rounded = _KNEE + (1 - _KNEE) * ((level - _KNEE) / (1 - _KNEE)).tanh()
+    return wav.sign() * rounded.where(level > _KNEE, level)
+
+
+def _plain(bend: dict[str, tp.Any]) -> dict[str, tp.Any]:
+    return {key: value for key, value in bend.items() if value is not None}
+
+
+def _options(recipe: "Recipe", amount: float) -> list[str]:
+    """The operations as they are given on the command line."""
+    return [text for option, value in recipe for text in (f"--{option}", value)] + ["--amount", str(amount)]
+
+
+def _command(path: Path, seed: int, options: list[str], job: _Job) -> str:
+    """The command that makes this take again."""
+    import shlex
+
+    stretch = ["--start", str(job.start)] if job.start else []
+    stretch += ["--duration", str(job.duration)] if job.duration is not None else []
+    words = ["python", "-m", "audiocraft", "codec", "bend", str(path), "--codec", job.facts["codec"]]
+    return shlex.join([*words, "--seed", str(seed), *options, *stretch])

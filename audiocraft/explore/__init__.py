@@ -1,0 +1,1 @@
+"""What a musician does with a trained model."""

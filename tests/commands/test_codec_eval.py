@@ -1,0 +1,130 @@
+"""`codec eval` as a user calls it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from omegaconf import OmegaConf
+from typer.testing import CliRunner
+
+from audiocraft import __version__, train
+from audiocraft.commands.codec import app, labels
+from audiocraft.errors import UserError
+from audiocraft.models import builders
+
+RATE = 16000
+
+
+def write_codec(folder: Path, seed: int = 0) -> Path:
+    """An export of a tiny codec with random weights: 16 kHz, 25 frames/s, 4 codebooks of 64."""
+    cfg = train.main.make_xp(["solver=compression/debug", "dset=audio/example", f"sample_rate={RATE}"]).cfg
+    torch.manual_seed(seed)
+    model = builders.get_compression_model(cfg)
+    for layer in model.quantizer.vq.layers:  # type: ignore[attr-defined]
+        layer._codebook.embed.normal_(std=0.1)
+        layer._codebook.inited.fill_(1)
+    folder.mkdir()
+    package = {
+        "best_state": model.state_dict(),
+        "xp.cfg": OmegaConf.to_yaml(cfg, resolve=True),
+        "version": __version__,
+        "exported": True,
+    }
+    torch.save(package, folder / "compression_state_dict.bin")
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the command runs: a codec, and a folder with two good files, a broken one and a text."""
+    monkeypatch.chdir(tmp_path)
+    write_codec(tmp_path / "codec")
+    music = tmp_path / "music"
+    (music / "sub").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    soundfile.write(music / "a.wav", 0.1 * rng.standard_normal((RATE, 2)), RATE)
+    soundfile.write(music / "sub" / "b.flac", 0.1 * rng.standard_normal(22050), 22050)
+    (music / "broken.wav").write_bytes(b"RIFF and nothing else")
+    (music / "notes.txt").write_text("not audio")
+    return tmp_path
+
+
+def call(*arguments: object):
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def test_table_record_and_figure(home: Path) -> None:
+    write_codec(home / "other", seed=1)
+    done = call("eval", "codec", "music", "--against", "other", "--seconds", "0.5", "--out", "out", "--device", "cpu")
+    assert done.exit_code == 0
+    assert "Measuring" in done.stderr and "Measuring" not in done.stdout
+    assert "broken.wav: " in done.stdout and "2 files, 0:01 min, compared at 16 kHz, 1 channel" in done.stdout
+    record = json.loads((home / "out" / "eval.json").read_text(encoding="utf-8"))
+    assert [score["name"] for score in record["scores"]] == [
+        *("codec", "other", "codec, 1 codebook", "codec, 2 codebooks", "codec, 3 codebooks"),
+        *("Opus 6 kb/s", "Opus 12 kb/s", "silence", "spectrum at its median"),
+    ]
+    first = record["scores"][0]
+    assert [file["file"] for file in first["files"]] == ["a.wav", "sub/b.flac"]
+    assert [file["seconds"] for file in first["files"]] == [0.5, 0.5]
+    assert len(first["codebooks"]) == 4 and first["codebooks"][0]["bins"] == 64
+    assert record["seconds_per_file"] == 0.5 and record["version"] == __version__ and record["folder"] == "music"
+    assert [one["file"] for one in record["skipped"]] == ["broken.wav"]
+    assert str(home) not in json.dumps(record)
+    assert (home / "out" / "eval.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in (home / "out").iterdir()) == ["eval.json", "eval.png"]
+
+
+def test_prints_only_unless_told_where(home: Path) -> None:
+    before = sorted(home.rglob("*"))
+    done = call("eval", "codec", "music", "--no-opus")
+    assert done.exit_code == 0 and "Opus 6" not in done.stdout and "codec, 3 codebooks" in done.stdout
+    assert sorted(home.rglob("*")) == before
+
+
+def test_the_same_twice(home: Path) -> None:
+    """All but the speeds."""
+    records = []
+    for out in ("one", "two"):
+        call("eval", "codec", "music", "--no-opus", "--out", out)
+        record = json.loads((home / out / "eval.json").read_text(encoding="utf-8"))
+        for score in record["scores"]:
+            for part in (score, *score["files"]):
+                part["encode_speed"] = part["decode_speed"] = None
+        records.append(record)
+    assert records[0] == records[1]
+
+
+def test_mistakes(home: Path) -> None:
+    (home / "empty").mkdir()
+    (home / "bad").mkdir()
+    (home / "bad" / "x.wav").write_bytes(b"RIFF")
+    with pytest.raises(UserError, match="there is no model 'nothing'"):
+        call("eval", "nothing", "music")
+    with pytest.raises(UserError, match="empty is empty"):
+        call("eval", "codec", "empty")
+    with pytest.raises(UserError, match="the only audio file in bad cannot be used"):
+        call("eval", "codec", "bad")
+    with pytest.raises(UserError, match="cannot be written"):
+        call("eval", "codec", "music", "--out", "music/a.wav")
+    with pytest.raises(UserError, match="device=warp"):
+        call("eval", "codec", "music", "--device", "warp")
+    with pytest.raises(UserError, match="--seconds inf is no length"):
+        call("eval", "codec", "music", "--seconds", "inf")
+    for length in ("0", "nan"):
+        assert call("eval", "codec", "music", "--seconds", length).exit_code == 2
+
+
+def test_labels() -> None:
+    assert labels(["//pretrained/mini_32khz", "facebook/encodec_32khz"]) == ["mini_32khz", "encodec_32khz"]
+    assert labels(["a/codec", "b/codec/compression_state_dict.bin", "x"]) == [
+        *("a/codec", "b/codec/compression_state_dict.bin", "x"),
+    ]
+    assert labels(["codec", "codec"]) == ["codec", "codec (2)"]
+    assert labels(["//sig/cafe0123"]) == ["cafe0123"]
