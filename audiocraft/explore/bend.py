@@ -191,8 +191,7 @@ def _codebooks(codec: CompressionModel, name: str) -> torch.Tensor:
     quantizer = getattr(codec, "quantizer", None)
     if not isinstance(quantizer, ResidualVectorQuantizer):
         raise UserError(f"{name} has no codebooks that could be bent; take a codec with quantizer=rvq")
-    layers = list(quantizer.vq.layers)[: quantizer.num_codebooks]
-    return torch.stack([tp.cast(torch.Tensor, layer.codebook) for layer in layers])
+    return quantizer.codebooks
 
 
 class _BentQuantizer(BaseQuantizer):

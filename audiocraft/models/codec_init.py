@@ -7,7 +7,6 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..quantization import ResidualVectorQuantizer
-from ..quantization.core_vq import VectorQuantization
 from .encodec import CompressionModel
 from .lm import LMModel
 
@@ -21,8 +20,7 @@ def get_codebooks(codec: CompressionModel) -> Tensor:
     quantizer = getattr(codec, "quantizer", None)
     if not isinstance(quantizer, ResidualVectorQuantizer):
         raise UserError("the codec has no codebooks to start from; set init_from_codec=0")
-    layers = tp.cast(list[VectorQuantization], list(quantizer.vq.layers))
-    return torch.stack([layer.codebook for layer in layers[: quantizer.num_codebooks]]).float()
+    return quantizer.codebooks.float()
 
 
 @torch.no_grad()

@@ -1,12 +1,13 @@
 """The quantiser that a codec holds."""
 
 import math
+import typing as tp
 
 import torch
 
 from ..errors import UserError
 from .base import BaseQuantizer, QuantizedResult
-from .core_vq import ResidualVectorQuantization, shared_randint
+from .core_vq import ResidualVectorQuantization, VectorQuantization, shared_randint
 
 
 class ResidualVectorQuantizer(BaseQuantizer):
@@ -107,6 +108,12 @@ class ResidualVectorQuantizer(BaseQuantizer):
     def num_codebooks(self) -> int:
         """Number of codebooks in use."""
         return self.n_q
+
+    @property
+    def codebooks(self) -> torch.Tensor:
+        """Vectors [K, bins, D] of the codebooks in use."""
+        layers = tp.cast(list[VectorQuantization], list(self.vq.layers))
+        return torch.stack([layer.codebook for layer in layers[: self.n_q]])
 
     def set_num_codebooks(self, n: int) -> None:
         """Use the first n codebooks from now on. Raises UserError if there are fewer."""
