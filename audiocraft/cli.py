@@ -6,7 +6,7 @@ import typer
 
 from . import __version__
 from .commands import codec, export, generate, manifest, train
-from .environment import refuse_peer
+from .environment import refuse_peer, share_cores
 from .errors import UserError
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ def main() -> None:
     """Entry point: a user's mistake ends in one line and exit code 2, never in a traceback."""
     try:
         refuse_peer()
+        share_cores()
         app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """The command line: fast, one line for mistakes, and takes that can be made again."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    for command in ("train", "export", "generate", "manifest"):
+    for command in ("train", "export", "generate", "manifest", "codec"):
         assert command in done.stdout
 
 
@@ -208,3 +209,15 @@ def test_manifest_command(tmp_path: Path) -> None:
     audio_write(tmp_path / "in" / "a", torch.randn(1, 8000) * 0.1, 16000)
     run("manifest", tmp_path / "in", tmp_path / "egs" / "data.jsonl")
     assert len(load_audio_meta(tmp_path / "egs" / "data.jsonl")) == 1
+
+
+@pytest.mark.parametrize("given", [None, "ACTIVE"])
+def test_waiting_threads_sleep_unless_told_otherwise(given: str | None) -> None:
+    code = (
+        "import os, sys, audiocraft.cli as cli; sys.argv = ['audiocraft', '--help']\n"
+        "try: cli.main()\nfinally: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines()[-1] == f"{given or 'PASSIVE'} False"
