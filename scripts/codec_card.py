@@ -57,7 +57,7 @@ def card(folder: Path, trained_on: str, held_out: str, notes: list[str]) -> str:
         bullets(usage(report)),
         "![original above, reconstruction below](figure.png)",
         "## Limits",
-        bullets([*limits(cfg), *notes]),
+        bullets([*limits(cfg, training), *notes]),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -73,7 +73,6 @@ def bullets(lines: list[str]) -> str:
 def training_facts(cfg: Any, training: dict[str, Any], trained_on: str) -> list[str]:
     """How it came to be, in sentences."""
     losses = ", ".join(f"{name} × {weight:g}" for name, weight in training["losses"].items() if weight)
-    last = training["history"][-1]
     valid = [epoch["valid"]["loss"] for epoch in training["history"] if "valid" in epoch]
     optim, minutes = training["optim"], training["train_seconds"] / 60
     return [
@@ -81,11 +80,17 @@ def training_facts(cfg: Any, training: dict[str, Any], trained_on: str) -> list[
         f"{training['steps']:,} steps of {training['batch_size']} × {training['segment_duration']:g} s "
         f"({minutes:.0f} minutes of training), {optim['optimizer']} at a rate of {optim['lr']:g}, "
         f"seed {training['seed']}; weights: {training['weights']}.",
-        f"Losses: {losses}, and the quantiser's commitment penalty. No adversaries.",
+        f"Losses: {losses}, and the quantiser's commitment penalty. {adversaries(training)}",
         f"Loss on held-out segments: {valid[0]:.3f} after the first epoch, {min(valid):.3f} at best, {valid[-1]:.3f} "
-        f"at the end; in training {last['train']['loss']:.3f} (with the penalty, {last['train']['penalty']:.3f}).",
+        "at the end.",
         "`training.json` has every epoch; `report.json` the numbers below.",
     ]
+
+
+def adversaries(training: dict[str, Any]) -> str:
+    """Whether there were any."""
+    weights = training["losses"]
+    return "" if weights.get("adv") or weights.get("feat") else "No adversaries."
 
 
 def table(report: dict[str, Any]) -> str:
@@ -111,13 +116,15 @@ def usage(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def limits(cfg: Any) -> list[str]:
+def limits(cfg: Any, training: dict[str, Any]) -> list[str]:
     """What follows from how it is built."""
-    return [
+    lines = [
         f"Everything is brought to {channels(cfg.channels)} at {cfg.sample_rate / 1000:g} kHz: nothing above "
         f"{cfg.sample_rate / 2000:g} kHz comes back.",
-        "Trained without adversaries: noise is coded like everything else, not made anew.",
     ]
+    if adversaries(training):
+        lines.append("Trained without adversaries: noise is coded like everything else, not made anew.")
+    return lines
 
 
 def main(argv: list[str] | None = None) -> int:

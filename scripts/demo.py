@@ -21,6 +21,7 @@ if str(ROOT) not in sys.path:
 
 from demo_page import Clip, Page, Section, write_page  # noqa: E402
 
+from audiocraft.environment import share_cores  # noqa: E402
 from audiocraft.errors import UserError  # noqa: E402
 
 if tp.TYPE_CHECKING:
@@ -303,7 +304,7 @@ def parse_args(argv: tp.Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("outputs/demo"), help="folder for all of it (%(default)s)")
     parser.add_argument("--minutes", type=float, default=40.0, help="minutes of material (%(default)s)")
     parser.add_argument("--scale", default="pico", help="size of the model (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=10, help="(%(default)s)")
+    parser.add_argument("--epochs", type=int, default=12, help="(%(default)s)")
     parser.add_argument("--codec", default=None, help="another codec than the one that ships")
     parser.add_argument("overrides", nargs="*", help="keys of the configuration, in place of the demo's own")
     args = parser.parse_args(argv)
@@ -317,7 +318,6 @@ DEMO_OVERRIDES = (
     "dataset.num_workers=0",
     "dataset.valid.num_samples=12",
     "optim.updates_per_epoch=50",
-    "optim.lr=5e-4",
     "transformer_lm.dropout=0.1",
     "schedule.cosine.warmup=50",
     "optim.ema.decay=0.99",
@@ -327,6 +327,7 @@ DEMO_OVERRIDES = (
 
 def main(argv: tp.Sequence[str] | None = None) -> int:
     """Run the demo. Returns the exit status."""
+    share_cores()
     try:
         Demo(parse_args(argv)).run()
     except UserError as error:
