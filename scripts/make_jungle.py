@@ -1,10 +1,12 @@
 #!/usr/bin/env python
-"""Write a licence-free jungle/breakbeat set, made by synthesis alone.
+"""Write a licence-free jungle/breakbeat set, made by synthesis alone; or a broad one, to train codecs on.
 
 Tracks of 45 to 95 seconds at 160 to 175 BPM go to OUT as 44.1 kHz stereo WAV, each with a JSON beside it (bpm, key,
-description, keywords, sections). The last track is shortened so that the set is about --minutes long. Track i of a seed
-is always the same, sample for sample; tracks that are already in OUT are kept, so the same command continues where it
-was stopped.
+description, keywords, sections). With --mode broad they are 20 to 60 seconds of drones, plucks, bells, speech-like
+sounds, noises, sparse percussion, sweeps and pads, alone and mixed, from very quiet to limited hard; their JSON holds
+kind, key, description, keywords and layers. The last track is shortened so that the set is about --minutes long. Track
+i of a seed is always the same, sample for sample; tracks that are already in OUT are kept, so the same command
+continues where it was stopped.
 """
 
 import argparse
@@ -48,6 +50,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("out", metavar="OUT", type=Path, help="folder for the tracks; made if it is not there")
     parser.add_argument("--minutes", type=_minutes, default=10.0, help="audio in all, more than 0 (default: 10)")
     parser.add_argument("--seed", type=_seed, default=0, help="which set, a whole number from 0 on (default: 0)")
+    parser.add_argument("--mode", choices=("jungle", "broad"), default="jungle", help="what to make (default: jungle)")
     return parser.parse_args(arguments)
 
 
@@ -61,11 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         library.check_place(args.out, args.minutes)
-        plans = list(library.plan_set(args.seed, args.minutes))
+        plans = list(library.plan_set(args.seed, args.minutes, args.mode))
         missing = [plan for plan in plans if not library.is_there(args.out, plan)]
-        with tqdm(total=len(missing), desc="Making jungle", unit="track") as bar:
+        with tqdm(total=len(missing), desc=f"Making {args.mode}", unit="track") as bar:
             for plan in missing:
-                bar.set_postfix_str(f"{plan.name}: {plan.bpm:g} BPM, {plan.key.name}")
+                bar.set_postfix_str(f"{plan.name}: {plan.caption}")
                 library.write_track(args.out, plan)
                 bar.update()
     except UserError as error:

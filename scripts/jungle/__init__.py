@@ -12,7 +12,19 @@ Rooms, lower to higher:
     score     what happens when: the plan of a track, before a sample is made
     drumming  the drum bus of a plan
     track     a plan turned into sound
-    library   a set of tracks turned into files
+    library   a set of tracks of either mode turned into files
+
+and those of the broad mode, which makes what jungle does not hold (tones, notes, voices, weather, near silence):
+    broad_tune        key, tempo, chords, and figures played on them
+    broad_plucks      strings, bars, hammers, and how notes are played
+    broad_bells       bells, gongs, frequency modulation
+    broad_held        drones, bowed lines, organs, pads, chords
+    broad_sweeps      glides, birds, theremins, zaps
+    broad_speech      voices that say nothing
+    broad_noises      weather, machines, radio, grains, colours
+    broad_percussion  blows with silence between them
+    broad             the plan of a track
+    broad_mix         a plan turned into sound
 
 Sound is float32, [2, T] for stereo and [T] for mono, at `dsp.SR` = 44,100 Hz. The same seed gives the same samples:
 every part of a track has dice of its own (`dsp.rng_of`), and nothing here depends on the number of threads.

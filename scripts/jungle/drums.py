@@ -17,7 +17,7 @@ def _bent(t: Array, clock: Array, hz: Array, gains: Array, decays: Array, phases
     return out
 
 
-def _modes(count: int, hz: Array, gains: Array, decays: Array, phases: Array) -> Array:
+def modes(count: int, hz: Array, gains: Array, decays: Array, phases: Array) -> Array:
     """Sum of `count` samples of many decaying sines [T].
 
     A decaying sine is the imaginary part of c z^n. With n = 256 a + b, z^n is a product of two short tables, so the sum
@@ -118,7 +118,7 @@ class SnareShape:
     def rim(self, rng: Rng) -> Array:
         t = seconds(0.12)
         hz = np.array([2.3, 4.2, 8.1, 11.3]) * self.hz * rng.uniform(0.98, 1.02, 4)
-        body = _modes(
+        body = modes(
             t.size, hz, np.array([1, 0.8, 0.5, 0.3]), np.array([0.022, 0.015, 0.009, 0.006]), rng.uniform(0, 6, 4)
         )
         return _finish(body + 0.3 * noise(rng, t.size) * np.exp(-t / 0.001), 0.7)
@@ -147,7 +147,7 @@ class MetalShape:
         place = np.log2(self.hz / self.hz.min() + 1.0)
         gains = rng.exponential(1.0, count).clip(0.1, 2.0) * place ** (self.tilt + 0.8 * (force - 0.8))
         decays = decay * rng.uniform(0.5, 1.3, count) / place**0.7
-        metal = _modes(t.size, self.hz, gains, decays, rng.uniform(0, 6.28, count)) / np.sqrt(count)
+        metal = modes(t.size, self.hz, gains, decays, rng.uniform(0, 6.28, count)) / np.sqrt(count)
         metal *= 0.45 + np.exp(-t / 0.03)  # the blow is louder than the ringing that stays
         wash = filtered(noise(rng, t.size), self.wash_low, "highpass")
         wash = wash * (0.75 * np.exp(-t / (decay * 0.6)) + 0.5 * np.exp(-t / (0.012 + 0.05 * decay)))

@@ -108,6 +108,14 @@ def read_at(x: Array, position: Array) -> Array:
     return out.reshape(*x.shape[:-1], whole.size)
 
 
+def wander(rng: np.random.Generator, count: int, rate: float) -> Array:
+    """A smooth random curve [T] of `count` samples within about -1..1 that turns up to `rate` times a second."""
+    knots = rng.uniform(-1.0, 1.0, int(count / SR * rate) + 4)
+    position = 1.0 + np.arange(0, count + 64, 64) / SR * rate
+    curve = read_at(knots, position)
+    return np.interp(np.arange(count), np.arange(0, count + 64, 64), curve).astype(np.float32)
+
+
 def edges(x: Array, fade_in: float = 0.001, fade_out: float = 0.003) -> Array:
     """A copy of `x` [..., T] with short ramps (seconds) at both ends, so that a cut does not click."""
     out = x.astype(np.float32, copy=True)

@@ -1,5 +1,6 @@
 """Keys, chords, and the instruments that play them: pads, stabs and bells."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,16 @@ Rng = np.random.Generator
 
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 MODES = {"minor": (0, 2, 3, 5, 7, 8, 10), "dorian": (0, 2, 3, 5, 7, 9, 10), "phrygian": (0, 1, 3, 5, 7, 8, 10)}
+# Scales that no jungle is drawn in.
+OTHERS = {
+    "major": (0, 2, 4, 5, 7, 9, 11),
+    "lydian": (0, 2, 4, 6, 7, 9, 11),
+    "mixolydian": (0, 2, 4, 5, 7, 9, 10),
+    "harmonic minor": (0, 2, 3, 5, 7, 8, 11),
+    "minor pentatonic": (0, 3, 5, 7, 10),
+    "whole tone": (0, 2, 4, 6, 8, 10),
+}
+SCALES: dict[str, tuple[int, ...]] = {**MODES, **OTHERS}
 # Chords of a phrase as steps of the scale (0 = the tonic), each held for the phrase's length divided by their number.
 PROGRESSIONS = (
     (0,),
@@ -36,13 +47,13 @@ class Key:
 
     @property
     def name(self) -> str:
-        """As people write it, e.g. 'F# minor'; the two modes are minor ones."""
-        return f"{NAMES[self.tonic]} minor" if self.mode == "minor" else f"{NAMES[self.tonic]} {self.mode}"
+        """As people write it, e.g. 'F# minor'."""
+        return f"{NAMES[self.tonic]} {self.mode}"
 
     def note(self, degree: int, octave: int) -> int:
         """MIDI number of a step of the scale, counted on through the octaves (octave 4 holds middle C)."""
-        scale = MODES[self.mode]
-        return 12 * (octave + 1 + degree // 7) + self.tonic + scale[degree % 7]
+        scale = SCALES[self.mode]
+        return 12 * (octave + 1 + degree // len(scale)) + self.tonic + scale[degree % len(scale)]
 
     def chord(self, degree: int, shape: tuple[int, ...], low: int) -> list[int]:
         """MIDI notes of a chord in thirds on `degree`, each moved by octaves to just above `low`."""
@@ -54,7 +65,7 @@ class Key:
         return sorted(set(notes))
 
 
-def _voices(rng: Rng, notes: list[int], length: float, per_note: int, detune: float, wave: str) -> Array:
+def _voices(rng: Rng, notes: Sequence[float], length: float, per_note: int, detune: float, wave: str) -> Array:
     """Detuned oscillators [2, T], spread over the stereo field; `detune` in cents."""
     t_count = round(length * SR)
     out = np.zeros((2, t_count), np.float32)
@@ -81,7 +92,7 @@ def _voices(rng: Rng, notes: list[int], length: float, per_note: int, detune: fl
 PADS = ("strings", "warm", "choir", "glass")
 
 
-def pad_chord(rng: Rng, notes: list[int], length: float, sound: str) -> Array:
+def pad_chord(rng: Rng, notes: Sequence[float], length: float, sound: str) -> Array:
     """A held chord [2, T] of `length` seconds that swells and fades; `sound` is one of `PADS`."""
     t = seconds(length)
     if sound == "glass":
@@ -103,7 +114,7 @@ def pad_chord(rng: Rng, notes: list[int], length: float, sound: str) -> Array:
     return (out * np.sin(0.5 * np.pi * np.clip(shape, 0, 1)) ** 1.5).astype(np.float32)
 
 
-def _glass(rng: Rng, notes: list[int], t: Array) -> Array:
+def _glass(rng: Rng, notes: Sequence[float], t: Array) -> Array:
     """Sines at and above the notes that come and go one by one."""
     out = np.zeros((2, t.size), np.float32)
     for note in notes:
@@ -120,7 +131,7 @@ def _glass(rng: Rng, notes: list[int], t: Array) -> Array:
 STABS = ("rave", "organ", "piano", "hoover", "strings")
 
 
-def stab(rng: Rng, notes: list[int], sound: str) -> Array:
+def stab(rng: Rng, notes: Sequence[float], sound: str) -> Array:
     """A chord hit once and sampled [2, T]: what a track then plays at other pitches."""
     length = {"rave": 0.55, "organ": 0.45, "piano": 1.1, "hoover": 0.9, "strings": 0.8}[sound]
     t = seconds(length)
@@ -143,7 +154,7 @@ def stab(rng: Rng, notes: list[int], sound: str) -> Array:
     return filtered(edges(out, 0.0005, 0.02), 140, "highpass")
 
 
-def _drawbars(rng: Rng, notes: list[int], t: Array) -> Array:
+def _drawbars(rng: Rng, notes: Sequence[float], t: Array) -> Array:
     out = np.zeros(t.size)
     bars = ((0.5, 0.5), (1, 1.0), (1.5, 0.6), (2, 0.7), (3, 0.35), (4, 0.4), (6, 0.15), (8, 0.2))
     for note in notes:
@@ -155,7 +166,7 @@ def _drawbars(rng: Rng, notes: list[int], t: Array) -> Array:
     return np.stack([out * (1 + 0.12 * wobble), out * (1 - 0.12 * wobble)]).astype(np.float32)
 
 
-def _hammered(rng: Rng, notes: list[int], t: Array) -> Array:
+def _hammered(rng: Rng, notes: Sequence[float], t: Array) -> Array:
     """Stiff strings: partials stretched upwards, each dying sooner than the one below."""
     out = np.zeros((2, t.size))
     for note in notes:
@@ -172,7 +183,7 @@ def _hammered(rng: Rng, notes: list[int], t: Array) -> Array:
     return (out + knock).astype(np.float32)
 
 
-def _hoover(rng: Rng, notes: list[int], t: Array) -> Array:
+def _hoover(rng: Rng, notes: Sequence[float], t: Array) -> Array:
     """Pulses whose pitch swoops up into the note, thick with detuning."""
     out = np.zeros((2, t.size))
     swoop = 2.0 ** (-(7.0 / 12.0) * np.exp(-t / 0.06))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -10,33 +11,56 @@ import soundfile
 from audiocraft.errors import UserError
 from audiocraft.utils.files import atomic_path, free_bytes
 
-from .dsp import SR
+from . import broad, broad_mix
+from .dsp import SR, Array
 from .score import Plan, describe, draw_plan, shortened
 from .track import render
 
+MODES = ("jungle", "broad")
 FEWEST_BARS = 4
+FEWEST_SECONDS = 5.0  # of a broad track
 BYTES_PER_MINUTE = SR * 4 * 60
 
 
-def plan_set(seed: int, minutes: float) -> Iterator[Plan]:
-    """Plans of whole tracks until `minutes` are full.
+def plan_set(seed: int, minutes: float, mode: str = "jungle") -> Iterator[Plan | broad.Plan]:
+    """Plans of whole tracks of one of `MODES` until `minutes` are full.
 
-    The last track is shortened to the bar that fits best, or left out if fewer than `FEWEST_BARS` bars would remain.
-    A track's plan depends on the seed and its number alone, so a longer set begins with the tracks of a shorter one.
+    The last track is shortened to what is left (jungle: to the bar that fits best), or left out if fewer than
+    `FEWEST_BARS` bars or `FEWEST_SECONDS` would remain. A track's plan depends on the mode, the seed and its number
+    alone, so a longer set begins with the tracks of a shorter one.
     """
     left = minutes * 60.0
     index = 0
     while left > 0:
-        plan = draw_plan(seed, index)
+        plan = draw_plan(seed, index) if mode == "jungle" else broad.draw_plan(seed, index)
         if plan.seconds > left:
-            bars = round(left * SR / plan.bar)
-            if bars < FEWEST_BARS and index:
+            cut = _fitted(plan, left)
+            if cut is None:
                 return
-            plan = shortened(plan, min(plan.bars, max(FEWEST_BARS, bars)))
-            left = 0.0
+            plan, left = cut, 0.0
         yield plan
         left -= plan.seconds
         index += 1
+
+
+def _fitted(plan: Plan | broad.Plan, left: float) -> Plan | broad.Plan | None:
+    """`plan` cut to `left` seconds; None if that is too little for a track and the set has others."""
+    if isinstance(plan, broad.Plan):
+        if left < FEWEST_SECONDS and plan.index:
+            return None
+        return broad.shortened(plan, max(FEWEST_SECONDS, left))
+    bars = round(left * SR / plan.bar)
+    if bars < FEWEST_BARS and plan.index:
+        return None
+    return shortened(plan, min(plan.bars, max(FEWEST_BARS, bars)))
+
+
+def _facts(plan: Plan | broad.Plan) -> dict[str, Any]:
+    return broad.describe(plan) if isinstance(plan, broad.Plan) else describe(plan)
+
+
+def _sound(plan: Plan | broad.Plan) -> Array:
+    return broad_mix.render(plan) if isinstance(plan, broad.Plan) else render(plan)
 
 
 def check_place(folder: Path, minutes: float) -> None:
@@ -59,7 +83,7 @@ def check_place(folder: Path, minutes: float) -> None:
         )
 
 
-def is_there(folder: Path, plan: Plan) -> bool:
+def is_there(folder: Path, plan: Plan | broad.Plan) -> bool:
     """Whether `folder` already holds this very track, or a longer take of it.
 
     Raises:
@@ -73,24 +97,25 @@ def is_there(folder: Path, plan: Plan) -> bool:
         made_by = known["generator"]["script"]
     except (OSError, ValueError, KeyError, TypeError):
         made_by = None
-    wanted = describe(plan)
+    wanted = _facts(plan)
     if made_by != wanted["generator"]["script"]:
         raise UserError(f"{path} is there already and was not made by this script; choose another folder or move it")
-    return known["generator"] == wanted["generator"] and known.get("bars", 0) >= wanted["bars"]
+    size = "seconds" if isinstance(plan, broad.Plan) else "bars"
+    return known["generator"] == wanted["generator"] and known.get(size, 0) >= wanted[size]
 
 
-def write_track(folder: Path, plan: Plan) -> Path:
+def write_track(folder: Path, plan: Plan | broad.Plan) -> Path:
     """Render `plan` into `folder` as a 16-bit WAV with a JSON beside it; the WAV comes last, so where it is, both are.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
     path = folder / f"{plan.name}.wav"
-    sound = render(plan)
+    sound = _sound(plan)
     # A shorter or older take of the same track must not stand beside a JSON that speaks of the new one.
     path.unlink(missing_ok=True)
     with atomic_path(path.with_suffix(".json")) as part:
-        part.write_text(json.dumps(describe(plan), indent=2) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(_facts(plan), indent=2) + "\n", encoding="utf-8")
     with atomic_path(path) as part:
         try:
             soundfile.write(part, np.round(sound.T * 32767.0).astype(np.int16), SR, "PCM_16", format="WAV")

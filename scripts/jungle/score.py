@@ -87,6 +87,11 @@ class Plan:
         """Stem of the file."""
         return f"jungle_{self.seed}_{self.index:03d}"
 
+    @property
+    def caption(self) -> str:
+        """A few words for a progress bar."""
+        return f"{self.bpm:g} BPM, {self.key.name}"
+
     def span(self, section: Section) -> tuple[int, int]:
         """First sample of a section and the one after its last."""
         return round(section.first * self.bar), round((section.first + section.bars) * self.bar)
