@@ -96,6 +96,9 @@ def run(overrides: Sequence[str]) -> RunResult:
 @micro_main("config", resource_dir("config"))
 def main(cfg: DictConfig) -> Any:
     """Main of `dora run`: errors end in one line, signals in the exit status shells expect (128 + number)."""
+    import flashy
+    import torch
+
     try:
         solver = train(cfg)
     except UserError as error:
@@ -104,6 +107,9 @@ def main(cfg: DictConfig) -> Any:
     except KeyboardInterrupt:
         print("Stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    if flashy.distrib.is_distributed():
+        # Left to the end of the interpreter, threads of the process group can abort it.
+        torch.distributed.destroy_process_group()
     if solver.stopped_by is not None:
         sys.exit(128 + solver.stopped_by)
     return solver.history

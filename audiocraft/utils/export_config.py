@@ -7,9 +7,11 @@ if tp.TYPE_CHECKING:
 
 # Our additions to the tree. Playing does not need them and the peer does not know them.
 OUR_KEYS = (
+    "adversarial.start",
     "checkpoint.every_minutes",
     "dataset.short",
     "dora",  # where this machine keeps its runs, and which of our keys leave the signature alone
+    "init_from_codec",
     "logging.progress",
     "tokens.cache",
 )

@@ -197,6 +197,7 @@ sys.modules["toy"] = toy
 spec.loader.exec_module(toy)
 solver = toy.start("dataset.valid.num_samples=1", "optim.epochs=2")
 print(rank, solver.history[-1]["valid"]["loss"], float(toy.weights(solver).sum()))
+torch.distributed.destroy_process_group()
 """
 
 
