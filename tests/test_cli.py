@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from audiocraft.cli import app
+from audiocraft.commands.folder import hold_out, quote, write_manifests
 from audiocraft.commands.takes import save_take
-from audiocraft.commands.train import hold_out, quote, write_manifests
 from audiocraft.data.audio import audio_read, audio_write
 from audiocraft.data.audio_dataset import AudioMeta, load_audio_meta
 from audiocraft.errors import UserError

@@ -1,4 +1,4 @@
-"""`codec …`: what is done with a codec alone. `codec eval CODEC DIR` measures one, `codec bend IN` plays with one."""
+"""`codec …`: what is done with a codec alone: `train` one, measure it with `eval`, play with it with `bend`."""
 
 import typing as tp
 from collections.abc import Sequence
@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from .codec_bend import bend
+from .codec_train import train
 
 if tp.TYPE_CHECKING:
     from ..metrics.codec_eval import Evaluation
 
 app = typer.Typer(
-    help="Measure a codec, or bend sound with one.",
+    help="Train or measure a codec, or bend sound with one.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,9 +24,10 @@ app = typer.Typer(
 
 @app.callback()
 def _root() -> None:
-    """Measure a codec, or bend sound with one."""
+    """Train or measure a codec, or bend sound with one."""
 
 
+app.command("train", context_settings={"ignore_unknown_options": True})(train)
 app.command("bend")(bend)
 
 

@@ -121,7 +121,7 @@ def _find_files(source: Path) -> list[Path]:
     from ..data.scan import scan_folder
     from ..environment import AudioCraftEnvironment
     from ..errors import UserError
-    from .train import without_own_work
+    from .folder import without_own_work
 
     if not source.is_dir():
         if not source.exists():

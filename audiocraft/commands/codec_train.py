@@ -1,0 +1,47 @@
+"""`codec train FOLDER`: a codec of one's own, from the one that ships or from nothing."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .folder import exit_if_stopped, quote, train_on
+
+# From trained weights: a lower rate, and less of it.
+_FINE_TUNING = ["optim.lr=2e-4", "optim.epochs=8", "schedule.cosine.warmup=50"]
+
+
+def train(
+    folder: Annotated[Path, typer.Argument(help="Folder of audio files.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Any key of the configuration, e.g. losses.l1=1 optim.lr=1e-4.")
+    ] = None,
+    start: Annotated[
+        str, typer.Option("--from", metavar="CODEC", help="Weights to begin with; `nothing` begins anew.")
+    ] = "//pretrained/mini_32khz",
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Epochs of 100 steps; more than before trains a run on.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+) -> object:
+    """Train a codec on a folder of audio. The same command again resumes, after Ctrl-C too.
+
+    It has the shape of mini_32khz. A codec hears everything as what it was trained on: that is the instrument.
+    """
+    recipe = ["solver=compression/encodec_mini_32khz"]
+    if start != "nothing":
+        recipe += [f"continue_from={quote(start)}", *_FINE_TUNING]
+    if epochs is not None:
+        recipe.append(f"optim.epochs={epochs}")
+    if device != "auto":
+        recipe.append(f"device={device}")
+    result = train_on(folder, recipe, overrides or [])
+    if result.epochs:
+        typer.echo(f"\nto use the codec of run {result.sig} ({result.epochs} epochs, {result.folder}):")
+        typer.echo(
+            f"  python -m audiocraft codec eval {result.sig} FOLDER --against //pretrained/mini_32khz --out eval"
+        )
+        typer.echo(f"  python -m audiocraft codec bend SOUND.wav --codec //sig/{result.sig}")
+        typer.echo(f"  python -m audiocraft train FOLDER --codec //sig/{result.sig}")
+    exit_if_stopped(result)
+    return result

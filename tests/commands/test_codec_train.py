@@ -1,0 +1,78 @@
+"""`codec train` from nothing, and from another codec, tiny."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from audiocraft.cli import app
+from audiocraft.errors import UserError
+from audiocraft.models.loaders import load_compression_model
+from audiocraft.train import RunResult
+from audiocraft.utils.checkpoint import load_checkpoint
+
+RATE = 16000
+TINY = [
+    f"sample_rate={RATE}",
+    "device=cpu",
+    "dataset.batch_size=2",
+    "dataset.num_workers=0",
+    "dataset.segment_duration=0.25",
+    "dataset.valid.num_samples=2",
+    "dataset.evaluate.num_samples=1",
+    "dataset.evaluate.segment_duration=0.5",
+    "generate.every=null",
+    "optim.updates_per_epoch=4",
+    "seanet.n_filters=2",
+    "seanet.dimension=16",
+    "rvq.bins=16",
+    "logging.progress=off",
+]
+
+
+def run(*arguments: object) -> RunResult:
+    result = app(["codec", "train", *map(str, arguments)], standalone_mode=False)
+    assert isinstance(result, RunResult)
+    return result
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AUDIOCRAFT_DORA_DIR", raising=False)
+    rng = np.random.default_rng(0)
+    (tmp_path / "sounds").mkdir()
+    for i in range(3):
+        soundfile.write(tmp_path / "sounds" / f"{i}.wav", 0.1 * rng.standard_normal(RATE), RATE)
+    return tmp_path / "sounds"
+
+
+def test_from_nothing_and_on_from_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run(folder, "--from", "nothing", "--epochs", 2, *TINY)
+    assert first.finished and first.epochs == 2
+    assert f"--codec //sig/{first.sig}" in capsys.readouterr().out
+    held_out = {json.loads(line)["path"] for line in next(Path().glob("outputs/manifests/*/valid/data.jsonl")).open()}
+    assert len(held_out) == 1
+
+    second = run(folder, "--from", first.folder, "--epochs", 1, "optim.lr=0", "schedule.lr_scheduler=null", *TINY)
+    assert second.sig != first.sig
+    begun = load_compression_model(second.folder).state_dict()
+    given = load_checkpoint(first.folder / "checkpoint.th")["ema"]["state"]["model"]
+    for name, value in begun.items():
+        if "_codebook" not in name:  # codebooks learn without a rate
+            torch.testing.assert_close(value, given[name])
+
+
+def test_from_the_one_that_ships_by_default(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"continue_from=//pretrained/mini_32khz is another model"):
+        run(folder, *TINY)
+
+
+def test_a_slip_comes_first(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"optim\.lrr"):
+        run(folder, "optim.lrr=1")
+    with pytest.raises(UserError, match="neither an option nor KEY=VALUE"):
+        run(folder, "fast")
