@@ -3,6 +3,7 @@
     python scripts/make_codec_asset.py RUN --out assets/mini_32khz
 
 RUN is a run's signature, folder or checkpoint. The folder loads by its path, and under assets/ as //pretrained/NAME.
+Where RUN went on from an asset, --before names that asset's training.json: what it tells is kept.
 """
 
 import argparse
@@ -11,19 +12,20 @@ from pathlib import Path
 from typing import Any
 
 MODEL_KEYS = ("solver", "sample_rate", "channels", "compression_model", "encodec", "seanet", "rvq")
-TRAINING_KEYS = ("seed", "losses", "msspec", "optim", "schedule")
+TRAINING_KEYS = ("seed", "losses", "balancer", "msspec", "optim", "schedule")
 
 
-def make_asset(run: str, out: Path, state: str | None, dtype: str) -> list[str]:
+def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path | None = None) -> list[str]:
     """Write the three files; returns lines that say what was done.
 
     Args:
         run: signature, run folder or checkpoint file.
         state: `ema`, `best` or `model`; None for the averaged weights where there are some.
         dtype: `float16` or `float32`, of the tensors on disk; they are float32 again once loaded.
+        before: training.json of the codec that the run went on from.
 
     Raises:
-        UserError: no such run or state, or not a codec.
+        UserError: no such run or state, not a codec, or `before` tells of no training.
     """
     import json
 
@@ -50,6 +52,7 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str) -> list[str]:
     if bad := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
         raise UserError(f"{bad[0]} does not fit into {dtype}; use --dtype float32, or an earlier checkpoint")
 
+    earlier = trainings(before) if before else []
     history = checkpoint.get("history") or []
     resolved: Any = OmegaConf.to_container(cfg, resolve=False)
     updates = int(cfg.optim.updates_per_epoch)
@@ -64,6 +67,8 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str) -> list[str]:
         **{key: _plain(resolved[key]) for key in TRAINING_KEYS},
         "history": [{stage: _rounded(metrics) for stage, metrics in epoch.items()} for epoch in history],
     }
+    if earlier:
+        facts["before"] = earlier
     # The model alone: where somebody's audio and runs lay is no part of it.
     model_cfg = OmegaConf.masked_copy(cfg, [key for key in MODEL_KEYS if key in cfg])
     with atomic_path(out / "model.safetensors") as file:
@@ -74,6 +79,25 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str) -> list[str]:
         file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     size = (out / "model.safetensors").stat().st_size / 1e6
     return [f"{chosen} weights after {facts['steps']} steps of {path}", f"written to {out} ({size:.1f} MB)"]
+
+
+def trainings(path: Path) -> list[dict[str, Any]]:
+    """The runs that a training.json tells of, the earliest first.
+
+    Raises:
+        UserError: it is not one.
+    """
+    import json
+
+    from audiocraft.errors import UserError
+
+    try:
+        last = json.loads(path.read_text(encoding="utf-8"))
+        earlier = last.pop("before", [])
+        assert "history" in last
+    except (OSError, ValueError, AttributeError, TypeError, AssertionError):
+        raise UserError(f"{path} does not tell of a training; give the training.json of a codec's folder") from None
+    return [*earlier, last]
 
 
 def _plain(node: Any) -> Any:
@@ -96,11 +120,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--state", choices=["ema", "best", "model"], help="default: ema where the run kept one")
     parser.add_argument("--dtype", choices=["float16", "float32"], default="float16", help="on disk")
+    parser.add_argument("--before", type=Path, help="training.json of the codec that the run went on from")
     options = parser.parse_args(argv)
     from audiocraft.errors import UserError
 
     try:
-        print("\n".join(make_asset(options.run, options.out, options.state, options.dtype)))
+        print("\n".join(make_asset(options.run, options.out, options.state, options.dtype, options.before)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

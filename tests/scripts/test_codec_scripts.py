@@ -1,18 +1,19 @@
-"""A codec run becomes an asset, and the report measures it."""
+"""A codec run becomes an asset with a card."""
 
 import json
 from pathlib import Path
 
 import codec_card
-import codec_report
 import make_codec_asset
 import numpy as np
 import pytest
 import soundfile
 import torch
 from omegaconf import OmegaConf
+from typer.testing import CliRunner
 
 from audiocraft import train
+from audiocraft.commands import codec
 from audiocraft.data.manifest import AudioMeta, save_audio_meta
 from audiocraft.models.loaders import load_compression_model
 from audiocraft.utils.checkpoint import load_checkpoint
@@ -62,9 +63,9 @@ def asset(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_asset_is_the_averaged_codec_of_the_run(asset: Path, trained: Path) -> None:
-    codec = load_compression_model(asset)
+    loaded = load_compression_model(asset)
     ema = load_checkpoint(trained / "checkpoint.th")["ema"]["state"]["model"]
-    for name, value in codec.state_dict().items():
+    for name, value in loaded.state_dict().items():
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, ema[name], atol=1e-6, rtol=1e-3)
 
@@ -98,34 +99,38 @@ def test_an_asset_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert not (tmp_path / "asset").exists()
 
 
-def test_report(asset: Path, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    numbers, figure = tmp_path / "report.json", tmp_path / "figure.png"
-    options = ["--json", str(numbers), "--out", str(figure), "--excerpt", "0.5", "1"]
-    assert codec_report.main([str(asset), str(sounds), *options]) == 0
-    report = json.loads(numbers.read_text())
-    assert [row["file"] for row in report["files"]] == ["0.wav", "1.wav"]
-    assert report["mean"]["silence_log_mel_distance"] > report["mean"]["median_log_mel_distance"] > 0
-    assert report["mean"]["log_mel_distance"] > 0
-    assert [one["bins"] for one in report["codebooks"]] == [32] * 4
-    assert figure.read_bytes().startswith(b"\x89PNG")
-    assert "codebook 4" in capsys.readouterr().out
+def test_an_asset_keeps_what_came_before_it(
+    trained: Path, asset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for out, before in (("second", asset), ("third", tmp_path / "second")):
+        options = ["--out", str(tmp_path / out), "--before", str(before / "training.json")]
+        assert make_codec_asset.main([str(trained), *options]) == 0
+    runs = make_codec_asset.trainings(tmp_path / "third" / "training.json")
+    assert len(runs) == 3 and all(run["steps"] == 3 and "before" not in run for run in runs)
+    options = ["--out", str(tmp_path / "fourth"), "--before", str(asset / "config.yaml")]
+    assert make_codec_asset.main([str(trained), *options]) == 2
+    assert "does not tell of a training" in capsys.readouterr().err
+    assert not (tmp_path / "fourth").exists()
 
 
-def test_the_card_says_what_the_files_say(asset: Path, sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = [str(asset), "--trained-on", "noise", "--held-out", "other noise", "--note", "It hums."]
+def test_the_card_says_what_the_files_say(
+    trained: Path, asset: Path, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "codec"
+    options = [str(trained), "--out", str(out), "--before", str(asset / "training.json")]
+    assert make_codec_asset.main(options) == 0
+    options = [str(out), "--trained-on", "noise", "--held-out", "other noise", "--note", "It hums."]
     assert codec_card.main(options) == 2
-    assert "report.json is missing" in capsys.readouterr().err
-    assert codec_report.main([str(asset), str(sounds), "--json", str(asset / "report.json")]) == 0
+    assert "eval.json is missing" in capsys.readouterr().err
+    assert CliRunner().invoke(codec.app, ["eval", str(out), str(sounds), "--out", str(out)]).exit_code == 0
     assert codec_card.main(options) == 0
-    text = (asset / "README.md").read_text()
-    mean = json.loads((asset / "report.json").read_text())["mean"]
-    assert "4 codebooks of 32 codes" in text and "3 steps of 2 × 0.25 s" in text
-    assert f"| mean | {mean['log_mel_distance']:.2f} |" in text
+    text = (out / "README.md").read_text()
+    scores = {score["name"]: score for score in json.loads((out / "eval.json").read_text())["scores"]}
+    assert "4 codebooks of 32 codes" in text and text.count("3 steps of 2 × 0.25 s") == 2
+    for name in ("codec", "codec, 1 codebook", "Opus 12 kb/s"):
+        mean = scores[name]["mean"]
+        assert f"| {name} | {mean['log_mel_db']:.2f} | {mean['log_mel_below_4khz_db']:.2f} |" in text
+    assert f"| 4 | {scores['codec']['codebooks'][3]['used']} of 32 " in text
     assert "- It hums." in text and "Material: noise." in text
     assert str(sounds.parent) not in text
-
-
-def test_report_on_a_folder_without_audio(asset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert codec_report.main([str(asset), str(tmp_path)]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
+    assert (out / "training.png").read_bytes().startswith(b"\x89PNG")
