@@ -1,0 +1,89 @@
+"""Two processes train one codec with its adversaries: they must hold the same weights throughout."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from audiocraft import train
+from audiocraft.data.manifest import AudioMeta, save_audio_meta
+
+RATE = 16000
+
+# A rank trains through the real entry points and keeps what it ended with.
+RANK = """
+import sys
+import torch
+rank, folder = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+from audiocraft import train
+from audiocraft.solvers.compression import CompressionSolver
+xp = train.main.make_xp(sys.argv[3:])
+train.main.init_xp(xp)
+with xp.enter():
+    solver = CompressionSolver(xp.cfg)
+    solver.run()
+states = {"model": solver.model.state_dict(), "adversary": solver.adv_losses["msstftd"].adversary.state_dict()}
+torch.save({"states": states, "history": solver.history}, f"{folder}/rank{rank}.pt")
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_both_processes_hold_the_same_codec_and_adversary(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    meta = []
+    for i in range(4):  # one sound per process and step differs, or nothing would show
+        soundfile.write(tmp_path / f"{i}.wav", 0.1 * (i + 1) * rng.standard_normal(RATE), RATE)
+        meta.append(AudioMeta(str(tmp_path / f"{i}.wav"), 1.0, RATE))
+    save_audio_meta(tmp_path / "data.jsonl", meta)
+    settings = [
+        "solver=compression/debug",
+        *(f"datasource.{split}={tmp_path}" for split in ("train", "valid", "evaluate", "generate")),
+        f"dora.dir={tmp_path / 'runs'}",
+        f"sample_rate={RATE}",
+        "dataset.segment_duration=0.25",
+        "dataset.batch_size=4",
+        "seanet.dimension=16",
+        "seanet.ratios=[5,4,4,4]",
+        "rvq.bins=32",
+        "losses.adv=4",
+        "losses.feat=4",
+        "balancer.balance_grads=true",
+        "adversarial.start=2",
+        "optim.epochs=1",
+        "optim.updates_per_epoch=5",
+        "optim.lr=3e-3",
+        "schedule.cosine.warmup=1",
+        "generate.every=null",
+        "evaluate.every=null",
+        "logging.progress=off",
+    ]
+    env = {**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[1]), "GLOO_SOCKET_IFNAME": "lo"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(rank), str(tmp_path), *settings],
+            env=env,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        output = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], output
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
+    for part, state in first["states"].items():
+        for name, value in state.items():
+            torch.testing.assert_close(value, second["states"][part][name], msg=lambda text: f"{part} {name}: {text}")
+    assert {"adv", "feat", "d_loss"} <= first["history"][0]["train"].keys()
+    assert first["history"][0]["valid"]["loss"] == second["history"][0]["valid"]["loss"]
