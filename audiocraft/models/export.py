@@ -86,7 +86,7 @@ def export_run(run: str | Path, out_dir: str | Path, state: str | None = None, e
         "checkpoint": taken.path.name,
         "epoch": len(taken.history) or None,
         "state": taken.state,
-        "codec": codec,
+        "codec": codec and str(taken.cfg.get("compression_model_checkpoint") or codec),
         "metrics": taken.history[-1] if taken.history else {},
         "version": __version__,
     }
@@ -146,6 +146,8 @@ def _codec_package(name: str) -> Package:
     bare = name.removeprefix("//pretrained/")
     if bare in PEER_CODECS:
         return {"pretrained": bare, "exported": True, "version": __version__}
+    if Path(name).name == CODEC_FILE and "pretrained" in (named := loaders.load_compression_model_ckpt(name)):
+        return _codec_package(named["pretrained"])
     package = loaders.codec_package(name)
     return _package(package["best_state"], export_config(package_config(package, package["path"])))
 

@@ -106,26 +106,25 @@ def _resolve_local_t5(cfg: "DictConfig", folder: Path) -> None:
 
 
 def codec_of(name: str | Path, package: Package) -> str:
-    """Name of the codec that belongs to a language model: the one exported with it, else the one its config names.
+    """Name of the codec that belongs to a language model: the one beside it, else the one its config names.
 
     Args:
         name: what the language model was asked for by.
         package: what `load_lm_model_ckpt` returned for it.
     """
     path = package["path"]
-    if path.name == LM_FILE:
-        if (path.parent / CODEC_FILE).is_file():
-            return str(path.parent / CODEC_FILE)
-        if not Path(name).expanduser().exists() and is_hub_id(str(name)):
-            return str(name)
+    beside = (path.parent / CODEC_FILE).is_file()
+    if path.name == LM_FILE and not beside and not Path(name).expanduser().exists() and is_hub_id(str(name)):
+        return str(name)
     return trained_codec(package_config(package, path), path)
 
 
 def trained_codec(cfg: "DictConfig", path: Path) -> str:
     """Name of the codec that a language model was trained with; a local one by its absolute path.
 
-    A relative path was meant from the folder where the training was started, which is where its outputs folder is
-    unless somebody moved that; from there it is looked for first.
+    Runs and exports keep it beside the weights; else the config names it. A relative path was meant from the folder
+    where the training was started, which is where its outputs folder is unless somebody moved that; from there it is
+    looked for first.
 
     Args:
         cfg: the model's config.
@@ -133,6 +132,8 @@ def trained_codec(cfg: "DictConfig", path: Path) -> str:
     Raises:
         UserError: the config names none, or a relative path that leads nowhere.
     """
+    if (path.parent / CODEC_FILE).is_file():
+        return str(path.parent / CODEC_FILE)
     name = str(cfg.get("compression_model_checkpoint") or "")
     if not name:
         raise UserError(f"{path} names no codec and no {CODEC_FILE} lies beside it; export the model again")

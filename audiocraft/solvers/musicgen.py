@@ -22,7 +22,7 @@ from ..models.loaders import load_compression_model, load_lm_model_ckpt
 from ..modules.conditioners import ConditioningAttributes
 from . import builders
 from .base import StandardSolver
-from .codec_check import fit_codec
+from .run_codec import fit_codec, keep_codec
 from .sampling import GenerateStage
 
 # Samples by which resampling may leave a segment short without a frame of it being padding.
@@ -71,7 +71,8 @@ class MusicGenSolver(GenerateStage, StandardSolver):
 
     def build_model(self) -> None:
         cfg = self.cfg
-        self.compression_model = load_compression_model(cfg.compression_model_checkpoint, device=self.device).eval()
+        codec = keep_codec(cfg.compression_model_checkpoint, Path(self.folder))
+        self.compression_model = load_compression_model(codec, device=self.device).eval()
         self.compression_model.requires_grad_(False)
         fit_codec(self.compression_model, cfg)
         self.model = model_builders.get_lm_model(cfg)

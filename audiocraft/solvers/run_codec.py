@@ -1,9 +1,36 @@
-"""Whether a codec and the language model that is to be trained on its codes fit, said before anything is built."""
+"""The codec of a run: kept beside its checkpoints, and checked against the language model before anything is built."""
 
+from pathlib import Path
+
+from flashy import distrib
 from omegaconf import DictConfig
 
 from ..errors import UserError
 from ..models.encodec import CompressionModel
+from ..models.export import export_pretrained_compression_model
+from ..utils.weights import CODEC_FILE
+
+
+def keep_codec(name: str, folder: Path) -> str:
+    """Keep the codec that a run begins with, so that it stays the same when the one of that name is trained further.
+
+    Args:
+        name: as `loaders.load_compression_model` takes it. Codecs that the peer knows by name are kept as that name.
+        folder: of the run.
+
+    Returns:
+        What to load: the codec that was kept, now or when the run began.
+
+    Raises:
+        UserError: nothing by that name, a damaged file, a full disk.
+    """
+    kept = folder / CODEC_FILE
+    if name.removeprefix("//pretrained/") == "debug_compression_model":  # made up, not loaded
+        return name
+    if distrib.is_rank_zero() and not kept.is_file():
+        export_pretrained_compression_model(name, kept)
+    distrib.barrier()
+    return str(kept)
 
 
 def fit_codec(codec: CompressionModel, cfg: DictConfig) -> None:
