@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 # A step whose gradient is not finite is left out by the scaler of mixed precision, and says nothing about the others.
 MAY_FAIL = ("grad_norm",)
+# Off a terminal, nothing is silent for much longer than this.
+SECONDS_BETWEEN_LINES = 30.0
 
 
 class Averager:
@@ -96,8 +98,9 @@ class StageProgress(Generic[T]):
         name: of the stage, as shown.
         total: steps of the whole stage.
         start: steps done before (of a resumed epoch).
+        after: steps that will follow in later epochs, for the time left in all.
         mode: auto, bar, lines or off.
-        updates: lines per stage.
+        updates: lines per stage, and more where steps are slow.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class StageProgress(Generic[T]):
         *,
         total: int,
         start: int = 0,
+        after: int = 0,
         mode: str = "auto",
         updates: int = 10,
         logger: logging.Logger | None = None,
@@ -116,6 +120,7 @@ class StageProgress(Generic[T]):
         self.iterable = iterable
         self.total = total
         self.done = start
+        self.after = after
         self.mode = ("bar" if sys.stderr.isatty() else "lines") if mode == "auto" else mode
         self.every = max(1, total // max(1, updates)) if updates > 0 else 0
         self.logger = logger or logging.getLogger(__name__)
@@ -131,11 +136,13 @@ class StageProgress(Generic[T]):
         """Whether the present step will be shown, so that its metrics are worth fetching from the device."""
         if self.mode == "bar":
             return time.monotonic() - self._shown > 0.5 or self.done + 1 >= self.total
-        return self.mode == "lines" and self.every > 0 and (self.done + 1) % self.every == 0
+        if self.mode != "lines" or not self.every:
+            return False
+        return (self.done + 1) % self.every == 0 or time.monotonic() - self._shown > SECONDS_BETWEEN_LINES
 
     def __iter__(self) -> Iterator[T]:
         begin, first = time.monotonic(), self.done
-        self._shown = 0.0
+        self._shown = 0.0 if self.mode == "bar" else begin
         bar = self._bar() if self.mode == "bar" else None
         try:
             for item in self.iterable:
@@ -146,11 +153,12 @@ class StageProgress(Generic[T]):
                 if bar is not None:
                     bar.update(1)
                     if due:
-                        bar.set_postfix_str(self._text(), refresh=True)
+                        bar.set_postfix_str(self._text() + self._in_all(), refresh=True)
                         self._shown = time.monotonic()
                 elif due:
-                    left = duration_text(self.step_time * (self.total - self.done))
-                    self.logger.info("%s | %d/%d | %s | %s left", self.name, self.done, self.total, self._text(), left)
+                    left = f"{duration_text(self.step_time * (self.total - self.done))} left{self._in_all()}"
+                    self.logger.info("%s | %d/%d | %s | %s", self.name, self.done, self.total, self._text(), left)
+                    self._shown = time.monotonic()
         finally:
             if bar is not None:
                 bar.close()
@@ -167,6 +175,10 @@ class StageProgress(Generic[T]):
             leave=False,
             bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left]{postfix}",
         )
+
+    def _in_all(self) -> str:
+        """Time left with later epochs, where there are any."""
+        return f", {duration_text(self.step_time * (self.total - self.done + self.after))} in all" * (self.after > 0)
 
     def _text(self) -> str:
         step = f"{self.step_time:.2f} s/step" if self.step_time >= 1 else f"{1000 * self.step_time:.0f} ms/step"

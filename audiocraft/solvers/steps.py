@@ -55,6 +55,7 @@ class StepsMixin(_Base):
             iterable,
             total=len(iterable) if total is None else total,  # type: ignore[arg-type]
             start=start,
+            after=(self.cfg.optim.epochs - self.epoch) * self.updates_per_epoch if self._training else 0,
             mode=self.cfg.logging.progress if distrib.is_rank_zero() else "off",
             updates=self.log_updates if updates is None else updates,
             logger=self.logger,

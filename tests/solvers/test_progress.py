@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from audiocraft.solvers import progress
 from audiocraft.solvers.progress import Averager, StageProgress, duration_text
 
 
@@ -79,3 +80,26 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         bar.update(loss=2.5)
     shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
     assert "3/3" in shown and "loss 2.5" in shown and "left" in shown
+
+
+def test_time_left_in_all(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    with caplog.at_level("INFO"):
+        for _ in (bar := StageProgress("Train", range(4), total=4, after=3600, mode="lines", updates=1)):
+            pass
+    step = bar.step_time
+    assert caplog.records[-1].getMessage().endswith(f"0 s left, {progress.duration_text(step * 3600)} in all")
+
+
+def test_slow_steps_are_shown_between_the_lines(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with caplog.at_level("INFO"):
+        for _ in StageProgress("Evaluate", range(100), total=100, mode="lines", updates=2):
+            now[0] += 12.0
+    shown = [int(record.getMessage().split(" | ")[1].split("/")[0]) for record in caplog.records]
+    # The fourth step begins 36 s after the last line; the regular ones are at 50 and 100.
+    assert shown[:3] == [4, 8, 12] and {50, 100} <= set(shown) and len(shown) < 30
