@@ -110,7 +110,7 @@ class Demo:
 
     def _export(self, result: "RunResult") -> Path:
         folder = self.out / "model"
-        self._command("export", result.sig, "--out", str(folder))
+        self._command("export", result.sig, "--out", str(folder), "--replace")
         return folder
 
     def _generate(self, model: Path, folder: Path, options: list[str]) -> list[tuple[Path, dict[str, tp.Any]]]:

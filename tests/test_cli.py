@@ -103,7 +103,7 @@ def test_generate_continues_a_file(model_folder: Path, tmp_path: Path, capsys: p
         (("--temperature", "nan"), "temperature"),
         (("--temperature", 0), "temperature"),
         (("--format", "xyz"), "xyz"),
-        (("--prompt", "nowhere.wav"), "no audio file"),
+        (("--prompt", "nowhere.wav"), "is not there; give an audio file"),
         (("--prompt-duration", 1), "needs a --prompt"),
         (("--text", "a song"), "without text"),
         (("--device", "toaster"), "toaster"),

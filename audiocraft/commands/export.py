@@ -20,11 +20,12 @@ def export(
     epoch: Annotated[
         int | None, typer.Option("--epoch", help="Take the checkpoint kept for this epoch (checkpoint.save_every).")
     ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Also replace another model in that folder.")] = False,
 ) -> None:
     """Write a run as a model folder that plays here and in audiocraft."""
     from ..models.export import export_run
 
-    folder = export_run(run, out, state, epoch)
+    folder = export_run(run, out, state, epoch, replace)
     size = sum(file.stat().st_size for file in folder.glob("*.bin")) / 2**20
     typer.echo(f"{folder}: {size:.1f} MiB")
     if (folder / "state_dict.bin").is_file():

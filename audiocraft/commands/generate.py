@@ -44,6 +44,9 @@ def generate(
     if prompt is None and prompt_duration is not None:
         raise UserError("--prompt-duration needs a --prompt FILE; give one, or leave it out")
 
+    if temperature <= 0 and not greedy:
+        raise UserError(f"--temperature {temperature:g} is not above 0; for the likeliest codes give --greedy")
+
     import torch
 
     from ..data.audio import written_suffix
@@ -51,6 +54,8 @@ def generate(
 
     written_suffix(format)  # asked before anything is made
     musicgen = MusicGen.get_pretrained(model, device)
+    if text is not None and not musicgen.lm.condition_provider.text_conditions:
+        raise UserError(f"{model} was trained without text; leave --text out")
     settings: dict[str, tp.Any] = {
         "duration": duration,
         "use_sampling": not greedy,
@@ -80,7 +85,8 @@ def _read_prompt(path: Path, seconds: float | None, duration: float) -> _Prompt:
     from ..errors import UserError
 
     if not path.is_file():
-        raise UserError(f"there is no audio file {path}; check --prompt")
+        what = "a folder, not an audio file" if path.is_dir() else "not there"
+        raise UserError(f"--prompt {path} is {what}; give an audio file")
     if seconds is not None and not 0 < seconds < duration:
         raise UserError(f"--prompt-duration {seconds:g} must lie between 0 and the duration ({duration:g} s)")
     length = audio_info(path).duration

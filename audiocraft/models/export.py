@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from .. import __version__
+from ..environment import AudioCraftEnvironment
 from ..errors import UserError
 from ..utils.checkpoint import numbered_checkpoints, resolve_checkpoint_path
 from ..utils.export_config import export_config
@@ -62,31 +63,37 @@ def export_pretrained_compression_model(pretrained_encodec: str, out_file: str |
     return _save({_file_in(out_file, CODEC_FILE): _codec_package(str(pretrained_encodec))})
 
 
-def export_run(run: str | Path, out_dir: str | Path, state: str | None = None, epoch: int | None = None) -> Path:
+def export_run(
+    run: str | Path, out_dir: str | Path, state: str | None = None, epoch: int | None = None, replace: bool = False
+) -> Path:
     """Export a run as a model folder.
 
     Args:
         run: signature, run folder, or a checkpoint file.
-        out_dir: the folder; files of an earlier export in it are replaced.
+        out_dir: the folder; an earlier export of the same run in it is replaced.
         state: `ema`, `best` or `model`; None for the averaged weights where the run kept some, else the last.
         epoch: take the checkpoint that was kept for this epoch (1 is the first); None takes the last one.
+        replace: also replace another model in that folder.
     Returns:
         The folder.
     Raises:
-        UserError: no such run, epoch or state, a damaged file, a full disk.
+        UserError: no such run, epoch or state, another model in the folder, a damaged file, a full disk.
     """
     out_dir = Path(out_dir)
     taken = _Run(find_checkpoint(run, epoch), state)
+    if not replace:
+        _check_free(out_dir, taken.checkpoint.get("xp.sig"))
     if taken.state == "best" and _valid_samples(taken.cfg) <= 1:
         logger.warning("'best' was picked on one validation sample: that is noise; --state ema is the safer choice")
     is_codec = taken.cfg.get("solver") == "compression"
     codec = None if is_codec else loaders.trained_codec(taken.cfg, taken.path)
+    kept = codec == str(taken.path.parent / CODEC_FILE)
     facts = {
         "run": taken.checkpoint.get("xp.sig"),
         "checkpoint": taken.path.name,
         "epoch": len(taken.history) or None,
         "state": taken.state,
-        "codec": codec and str(taken.cfg.get("compression_model_checkpoint") or codec),
+        "codec": str(taken.cfg.compression_model_checkpoint) if kept else codec,
         "metrics": taken.history[-1] if taken.history else {},
         "version": __version__,
     }
@@ -104,6 +111,19 @@ def export_run(run: str | Path, out_dir: str | Path, state: str | None = None, e
     return out_dir
 
 
+def _check_free(folder: Path, run: str | None) -> None:
+    """Refuse a folder that holds a model of anything but this run."""
+    if not any((folder / name).exists() for name in (LM_FILE, CODEC_FILE)):
+        return
+    try:
+        held = json.loads((folder / "export.json").read_text(encoding="utf-8"))["run"]
+    except (OSError, ValueError, KeyError, TypeError):
+        held = None
+    if held is None or held != run:
+        what = "another model" if held is None else f"the model of run {held}"
+        raise UserError(f"{folder} holds {what}; give another --out, or --replace")
+
+
 def find_checkpoint(run: str | Path, epoch: int | None = None) -> Path:
     """The checkpoint file of a run, the last one or that of an epoch.
 
@@ -112,7 +132,10 @@ def find_checkpoint(run: str | Path, epoch: int | None = None) -> Path:
     """
     last = resolve_checkpoint_path(run)
     if last is None:
-        raise UserError(f"there is no run {str(run)!r} with a checkpoint; give its signature or its folder")
+        raise UserError(
+            f"there is no run {str(run)!r} with a checkpoint (signatures are looked up in "
+            f"{AudioCraftEnvironment.get_dora_dir() / 'xps'}); give its signature or its folder"
+        )
     if epoch is None:
         return last
     kept = dict(numbered_checkpoints(last.parent))

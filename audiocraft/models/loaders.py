@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from .. import __version__
-from ..environment import resource_dir
+from ..environment import AudioCraftEnvironment, resource_dir
 from ..errors import UserError
 from ..utils.checkpoint import checkpoint_name, resolve_checkpoint_path
 from ..utils.weights import (
@@ -50,7 +50,7 @@ Package = dict[str, tp.Any]
 
 _CODEC_WAYS_OUT = (
     "give a local path, a cache that holds it (AUDIOCRAFT_CACHE_DIR or HF_HOME), "
-    f"or compression_model_checkpoint=//pretrained/{SHIPPED_CODEC}"
+    f"or the codec that ships here, compression_model_checkpoint=//pretrained/{SHIPPED_CODEC}"
 )
 _LM_WAYS_OUT = "give a local folder, or a cache that holds it (AUDIOCRAFT_CACHE_DIR or HF_HOME)"
 
@@ -64,6 +64,10 @@ def load_lm_model_ckpt(file_or_url_or_id: str | Path, cache_dir: str | None = No
     Raises:
         UserError: nothing by that name, or a damaged file.
     """
+    if _shipped(str(file_or_url_or_id)):
+        raise UserError(
+            f"{file_or_url_or_id} is a codec and makes nothing by itself; give a model trained on its codes"
+        )
     path = _find_file(file_or_url_or_id, LM_FILE, cache_dir, _LM_WAYS_OUT)
     return _read_package(path)
 
@@ -213,8 +217,7 @@ def _safetensors_folder(name: str, cache_dir: str | None) -> Path | None:
     folder = Path(bare).expanduser()
     if folder.exists() and bare == name:
         return folder if (folder / HF_FILE).is_file() else None
-    shipped = resource_dir("assets") / bare
-    if re.fullmatch(r"\w+", bare) and (shipped / HF_FILE).is_file():
+    if shipped := _shipped(bare):
         return shipped
     if folder.exists():
         return folder if (folder / HF_FILE).is_file() else None
@@ -225,6 +228,13 @@ def _safetensors_folder(name: str, cache_dir: str | None) -> Path | None:
         return None
     hub_file(bare, ("config.json",), cache_dir, _CODEC_WAYS_OUT)
     return found.parent
+
+
+def _shipped(name: str) -> Path | None:
+    """The folder of a codec that ships here."""
+    bare = name.removeprefix("//pretrained/")
+    folder = resource_dir("assets") / bare
+    return folder if re.fullmatch(r"\w+", bare) and (folder / HF_FILE).is_file() else None
 
 
 def _find_file(name: str | Path, filename: str, cache_dir: str | None, ways_out: str) -> Path:
@@ -238,14 +248,19 @@ def _find_file(name: str | Path, filename: str, cache_dir: str | None, ways_out:
     if found := resolve_checkpoint_path(text):
         return found
     if folder.is_dir():
-        raise UserError(
-            f"{folder} holds neither {filename} nor {checkpoint_name()}; give the folder of an export or of a run"
-        )
+        names = f"{filename}, {HF_FILE}" if filename == CODEC_FILE else filename
+        raise UserError(f"{folder} holds none of {names}, {checkpoint_name()}; give the folder of a model or of a run")
     if is_hub_id(text):
         if found := hub_file(text, (filename,), cache_dir, ways_out):
             return found
         raise UserError(f"{text} on the hub has no {filename}; {ways_out}")
-    raise UserError(f"there is no model {text!r}: no such file, folder, run or hub name; {ways_out}")
+    if re.fullmatch(r"[0-9a-f]{8}", text) or text.startswith("//sig/"):
+        runs = AudioCraftEnvironment.get_dora_dir() / "xps"
+        raise UserError(
+            f"there is no run {text} with a checkpoint in {runs}; start in the folder where it was trained, "
+            "or set AUDIOCRAFT_DORA_DIR to its outputs"
+        )
+    raise UserError(f"there is no model {str(name)!r}: no such file, folder, run or hub name; {ways_out}")
 
 
 def _read_package(path: Path) -> Package:

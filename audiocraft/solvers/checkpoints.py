@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from flashy import distrib
@@ -42,6 +43,12 @@ def _tensor_bytes(state: Any) -> int:
 def _size(count: float) -> str:
     """Bytes for people."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _first_difference(error: RuntimeError) -> str:
+    """What torch first complains of where weights do not fit a model."""
+    lines = str(error).splitlines()
+    return shorten(lines[min(1, len(lines) - 1)].strip(), 150, placeholder=" …")
 
 
 class CheckpointMixin(_Base):
@@ -270,8 +277,8 @@ class CheckpointMixin(_Base):
             self.model.load_state_dict(weights)
         except RuntimeError as error:
             raise UserError(
-                f"continue_from={source} is another model than this one ({str(error).splitlines()[-1].strip()}); "
-                "give the same model settings"
+                f"continue_from={source} is another model than this one ({_first_difference(error)}); "
+                "give the same model settings, or begin anew (continue_from=null, codec train --from nothing)"
             ) from error
         if self.ema is not None:
             self.ema.reset()

@@ -171,10 +171,15 @@ def test_nothing_by_that_name(load, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("AUDIOCRAFT_DORA_DIR", str(tmp_path / "outputs"))
     with pytest.raises(UserError, match="there is no model"):
         load("no_such_model")
-    with pytest.raises(UserError, match="holds neither"):
+    with pytest.raises(UserError, match="holds none of"):
         load(tmp_path)
-    with pytest.raises(UserError, match="there is no model"):
+    with pytest.raises(UserError, match=r"there is no run //sig/01234567 .*outputs.xps"):
         load("//sig/01234567")
+
+
+def test_a_codec_is_no_model() -> None:
+    with pytest.raises(UserError, match="is a codec"):
+        loaders.load_lm_model("//pretrained/mini_32khz")
 
 
 def test_hub_out_of_reach_is_said_at_once(tmp_path: Path) -> None:

@@ -75,6 +75,20 @@ def test_best_of_one_sample_is_called_noise(run_folder: Path, tmp_path: Path, ca
     assert "one validation sample" in caplog.text
 
 
+def test_no_other_model_is_replaced_unasked(run_folder: Path, tmp_path: Path) -> None:
+    out = export_run(run_folder, tmp_path / "out")
+    facts = out / "export.json"
+    facts.write_text(facts.read_text().replace("cafe0123", "beef0123"))
+    before = fingerprint(out / "state_dict.bin")
+    with pytest.raises(UserError, match="holds the model of run beef0123"):
+        export_run(run_folder, out, state="model")
+    facts.unlink()
+    with pytest.raises(UserError, match="holds another model"):
+        export_run(run_folder, out, state="model")
+    assert fingerprint(out / "state_dict.bin") == before
+    assert fingerprint(export_run(run_folder, out, state="model", replace=True) / "state_dict.bin") != before
+
+
 def test_refusals(run_folder: Path, golden: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for arguments, says in (
