@@ -58,7 +58,7 @@ def card(folder: Path, trained_on: str, held_out: str, notes: list[str]) -> str:
         f"Material: {trained_on}.",
         "\n".join(f"{number}. {run_facts(run)}" for number, run in enumerate(runs, start=1)),
         "![loss on held-out segments](training.png)",
-        "`training.json` has every epoch.",
+        "`training.json` has every epoch. A run on other material has other held-out segments: its curve starts anew.",
         "## What it does to audio it never saw",
         f"{held_out[:1].upper()}{held_out[1:]}: {len(evaluation['scores'][0]['files'])} files, "
         f"{evaluation['seconds'] / 60:.1f} minutes, measured with `python -m audiocraft codec eval` at "

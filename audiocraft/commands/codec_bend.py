@@ -13,7 +13,6 @@ if tp.TYPE_CHECKING:
     from ..models.encodec import CompressionModel, EncodecModel
 
 _GIVEN = f"{__name__}.given"
-_KNEE = 0.8
 
 
 def _note(ctx: typer.Context, param: typer.CallbackParam, values: list[str] | None) -> list[str] | None:
@@ -215,7 +214,7 @@ def _bend_file(path: Path, wav: "torch.Tensor", source: dict[str, tp.Any], job: 
             generator = torch.Generator().manual_seed(seed)
             bent = bend_codes(codes.cpu(), bends, job.codec.cardinality, amount, generator)
             length = max(1, round(wav.shape[-1] / total_speed(bends)))
-            result = _tame(job.player.decode(bent.to(device), scale)[0, :, :length])
+            result = job.player.decode(bent.to(device), scale)[0, :, :length]
             options = _options(recipe, amount)
             facts = {
                 "input": source,
@@ -228,22 +227,6 @@ def _bend_file(path: Path, wav: "torch.Tensor", source: dict[str, tp.Any], job: 
             take = save_take(job.out, result, job.codec.sample_rate, facts)
             unmoved = "  (changed nothing: too short, or nothing touched)" if torch.equal(bent, codes.cpu()) else ""
             typer.echo(f"{take}  seed {seed}  {' '.join(options)}{unmoved}")
-
-
-def _tame(wav: "torch.Tensor") -> "torch.Tensor":
-    """Audio within full scale, where it was not.
-
-    Codecs give single samples far beyond the rest, bent codes more of them. To turn everything down for their sake (as
-    takes are) would cost 9 dB, so the loudest thousandth is rounded off, and only what is louder still turns it down.
-    """
-    level = wav.abs()
-    if level.max() <= 1:
-        return wav
-    loudest = level.flatten().kthvalue(max(1, int(level.numel() * 0.999))).values
-    wav = wav / loudest.clamp(min=1)
-    level = wav.abs()
-    rounded = _KNEE + (1 - _KNEE) * ((level - _KNEE) / (1 - _KNEE)).tanh()
-    return wav.sign() * rounded.where(level > _KNEE, level)
 
 
 def _plain(bend: dict[str, tp.Any]) -> dict[str, tp.Any]:

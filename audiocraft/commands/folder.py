@@ -47,7 +47,6 @@ def train_on(folder: Path, recipe: tp.Sequence[str], overrides: tp.Sequence[str]
 def exit_if_stopped(result: "RunResult") -> None:
     """End with the status that shells expect where a signal stopped the run."""
     if result.stopped_by is not None:
-        typer.echo("stopped; the same command goes on from here")
         raise typer.Exit(128 + result.stopped_by)
 
 

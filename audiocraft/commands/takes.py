@@ -16,6 +16,8 @@ from ..data.audio import audio_write
 from ..errors import UserError
 from ..utils.files import atomic_path, is_disk_full
 
+# Where `tame` begins to round peaks off.
+_KNEE = 0.8
 _NUMBER = re.compile(r"^take_(\d+)\.")
 
 
@@ -36,8 +38,8 @@ def save_take(
 ) -> Path:
     """Write one take as the next free `take_NNNN` of a folder, audio and JSON.
 
-    Audio that exceeds full scale is turned down as a whole; other audio keeps its level. Several processes may write to
-    one folder.
+    Audio that exceeds full scale is brought below it by `tame`; other audio keeps its level. Several processes may
+    write to one folder.
 
     Args:
         folder: where to; made if it is missing.
@@ -54,7 +56,7 @@ def save_take(
     staging = _staging_folder(folder)
     try:
         audio = audio_write(
-            staging / "take", wav, sample_rate, format, normalize=False, strategy="peak", log_clipping=False
+            staging / "take", tame(wav), sample_rate, format, normalize=False, strategy="peak", log_clipping=False
         )
         number = _last_number(folder) + 1
         while True:
@@ -84,6 +86,22 @@ def save_take(
         raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def tame(wav: torch.Tensor) -> torch.Tensor:
+    """Audio within full scale, where it was not.
+
+    Codecs give single samples far beyond the rest, bent codes more of them. To turn everything down for their sake
+    would cost 9 dB and more, so the loudest thousandth is rounded off, and only what is louder still turns it down.
+    """
+    level = wav.abs()
+    if level.max() <= 1:
+        return wav
+    loudest = level.flatten().kthvalue(max(1, int(level.numel() * 0.999))).values
+    wav = wav / loudest.clamp(min=1)
+    level = wav.abs()
+    rounded = _KNEE + (1 - _KNEE) * ((level - _KNEE) / (1 - _KNEE)).tanh()
+    return wav.sign() * rounded.where(level > _KNEE, level)
 
 
 def load_takes(folder: str | Path) -> list[tuple[Path, dict[str, tp.Any]]]:

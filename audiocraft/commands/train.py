@@ -18,13 +18,20 @@ def train(
         list[str] | None,
         typer.Argument(help="Any key of the configuration, e.g. optim.epochs=10 dataset.batch_size=4."),
     ] = None,
-    scale: Annotated[str, typer.Option("--scale", help=f"Size of the model: {', '.join(SCALES)}.")] = "micro",
+    scale: Annotated[
+        str, typer.Option("--scale", help=f"Size of the model: {', '.join(SCALES)}; for CPUs pico or nano.")
+    ] = "micro",
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="Epochs; more than before trains a finished run on.")
+        int | None,
+        typer.Option("--epochs", min=1, help="Epochs of 500 steps (default: 40); more than before trains a run on."),
     ] = None,
     codec: Annotated[
         str | None,
-        typer.Option("--codec", help="Codec; default the shipped one (MIT). facebook/encodec_32khz is CC-BY-NC 4.0."),
+        typer.Option(
+            "--codec",
+            help="Codec: a folder, a run of `codec train` (//sig/SIG), or a hub id; default the one that ships (MIT). "
+            "facebook/encodec_32khz is CC-BY-NC 4.0.",
+        ),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> object:
