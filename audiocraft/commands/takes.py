@@ -18,6 +18,8 @@ from ..utils.files import atomic_path, is_disk_full
 
 # Where `tame` begins to round peaks off.
 _KNEE = 0.8
+# How far beyond the rest the loudest thousandth must be.
+_STICKS_OUT = 1.1
 _NUMBER = re.compile(r"^take_(\d+)\.")
 
 
@@ -38,7 +40,7 @@ def save_take(
 ) -> Path:
     """Write one take as the next free `take_NNNN` of a folder, audio and JSON.
 
-    Audio that exceeds full scale is brought below it by `tame`; other audio keeps its level. Several processes may
+    Audio that exceeds full scale is brought within it by `tame`; other audio keeps its level. Several processes may
     write to one folder.
 
     Args:
@@ -93,11 +95,14 @@ def tame(wav: torch.Tensor) -> torch.Tensor:
 
     Codecs give single samples far beyond the rest, bent codes more of them. To turn everything down for their sake
     would cost 9 dB and more, so the loudest thousandth is rounded off, and only what is louder still turns it down.
+    Where that thousandth does not stick out, all is turned down and nothing rounded.
     """
     level = wav.abs()
     if level.max() <= 1:
         return wav
     loudest = level.flatten().kthvalue(max(1, int(level.numel() * 0.999))).values
+    if level.max() <= _STICKS_OUT * loudest:
+        return wav / level.max()
     wav = wav / loudest.clamp(min=1)
     level = wav.abs()
     rounded = _KNEE + (1 - _KNEE) * ((level - _KNEE) / (1 - _KNEE)).tanh()

@@ -59,14 +59,12 @@ def test_many_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bo
 
 
 def test_level(tmp_path: Path) -> None:
-    """Quiet audio keeps its level; loud audio is turned down and its peaks rounded, not clipped."""
+    """Quiet audio keeps its level; loud audio is turned down, not clipped."""
     quiet, _ = audio_read(save_take(tmp_path, WAV, 32000, {}))
     assert (quiet - WAV).abs().max() < 1e-4
     loud, _ = audio_read(save_take(tmp_path, WAV * 12, 32000, {}))
     assert 0.8 < loud.abs().max() < 1
-    small = WAV.abs() < 0.5 * WAV.abs().max()
-    ratio = (loud[small] * WAV[small]).sum() / WAV[small].pow(2).sum()
-    assert ratio > 0.7 / WAV.abs().max() and torch.allclose(loud[small], ratio * WAV[small], atol=1e-3)
+    assert (loud / loud.abs().max() - WAV / WAV.abs().max()).abs().max() < 1e-3
 
 
 def test_refusals_leave_nothing(tmp_path: Path) -> None:
@@ -80,7 +78,7 @@ def test_refusals_leave_nothing(tmp_path: Path) -> None:
         save_take(tmp_path / "file" / "takes", WAV, 32000, {})
 
 
-def testtame() -> None:
+def test_tame() -> None:
     """A few samples beyond full scale cost no level; many of them do, in proportion."""
     wave = torch.sin(torch.arange(32000) / 7)[None] * 0.5
     assert torch.equal(tame(wave), wave)
