@@ -1,8 +1,6 @@
 """The training loop on a toy: stages, epochs, averages, schedules."""
 
 import math
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +9,8 @@ import pytest
 import torch
 import toy
 from toy import ToySolver, start, weights
+from two import run_two
 
-from audiocraft import train
 from audiocraft.errors import UserError
 from audiocraft.utils.checkpoint import load_checkpoint
 
@@ -202,23 +200,6 @@ torch.distributed.destroy_process_group()
 
 
 def test_a_process_without_a_validation_batch_takes_part(tmp_path: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[1]), "GLOO_SOCKET_IFNAME": "lo"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO, str(rank), str(tmp_path), toy.__file__],
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        results = [process.communicate(timeout=120) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], results
-    first, second = (out.split() for out, _ in results)
+    first, second = (out.split() for out in run_two(TWO, toy.__file__, folder=tmp_path))
     assert first[0] == "0" and second[0] == "1" and first[1:] == second[1:]
     assert math.isfinite(float(first[1]))

@@ -1,15 +1,12 @@
 """Two processes train one codec with its adversaries: they must hold the same weights throughout."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
+from two import run_two
 
-from audiocraft import train
 from audiocraft.data.manifest import AudioMeta, save_audio_meta
 
 RATE = 16000
@@ -63,24 +60,7 @@ def test_both_processes_hold_the_same_codec_and_adversary(tmp_path: Path) -> Non
         "evaluate.every=null",
         "logging.progress=off",
     ]
-    env = {**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[1]), "GLOO_SOCKET_IFNAME": "lo"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(rank), str(tmp_path), *settings],
-            env=env,
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        output = [process.communicate(timeout=300)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], output
+    run_two(RANK, *settings, folder=tmp_path)
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
     for part, state in first["states"].items():
         for name, value in state.items():
