@@ -1,6 +1,7 @@
 """Training of a codec: reconstruct what goes in, through the quantiser, under time and spectral losses."""
 
 import typing as tp
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from pathlib import Path
 
@@ -118,7 +119,8 @@ class CompressionSolver(StandardSolver):
         metrics.update(losses, loss=total)
         if self.is_training:
             if self.adversaries_play:
-                game = self._play(y_pred, wav, metrics)
+                with self._game_precision():
+                    game = self._play(y_pred, wav, metrics)
                 metrics.update(game)
                 losses |= game
             assert result.penalty is not None
@@ -127,6 +129,10 @@ class CompressionSolver(StandardSolver):
             metrics.update(self.optimizer_step((y_pred * gradient).sum() + result.penalty))
             metrics.update(result.metrics, penalty=result.penalty)
         return {name: value.detach() if isinstance(value, torch.Tensor) else value for name, value in metrics.items()}
+
+    def _game_precision(self) -> AbstractContextManager:
+        """Adversaries compute as the codec does, but for float16: nothing scales their losses up."""
+        return self.autocast if self.scaler is None else nullcontext()
 
     def _play(self, y_pred: torch.Tensor, wav: torch.Tensor, metrics: dict) -> dict[str, torch.Tensor]:
         """Let the adversaries learn, then ask them: the codec's losses `adv` and `feat`, those that have a weight."""

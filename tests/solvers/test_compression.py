@@ -15,6 +15,7 @@ import torch
 from omegaconf import OmegaConf
 
 from audiocraft import train
+from audiocraft.adversarial.discriminators import DiscriminatorSTFT
 from audiocraft.data.manifest import AudioMeta, save_audio_meta
 from audiocraft.errors import UserError
 from audiocraft.models.export import export_run
@@ -219,6 +220,28 @@ def assert_equal(a: Any, b: Any) -> None:
         assert torch.equal(a, b)
     else:
         assert a == b
+
+
+def test_adversaries_compute_in_the_precision_of_the_run(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["losses.adv=4", "losses.feat=4", "optim.epochs=1", "optim.updates_per_epoch=2"]
+    options += ["generate.every=null", "evaluate.every=null"]
+    dtypes, losses = {}, {}
+    convolve = DiscriminatorSTFT.forward
+
+    def watched(self: DiscriminatorSTFT, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        logits, maps = convolve(self, x)
+        dtypes[name] = maps[0].dtype
+        return logits, maps
+
+    monkeypatch.setattr(DiscriminatorSTFT, "forward", watched)
+    for name, precision in {"full": [], "half": ["autocast=true", "autocast_dtype=bfloat16"]}.items():
+        run = train.run(settings(material, *options, *precision, f"dora.dir={tmp_path / name}"))
+        losses[name] = load_checkpoint(run.folder / "checkpoint.th")["history"][0]["train"]
+    assert dtypes == {"full": torch.float32, "half": torch.bfloat16}
+    for key in ("adv", "feat", "d_loss"):
+        assert losses["half"][key] == pytest.approx(losses["full"][key], rel=0.05)
 
 
 def test_without_balancing_weights_are_plain(material: Path, tmp_path: Path) -> None:
