@@ -13,6 +13,8 @@ from .codec_train import train
 if tp.TYPE_CHECKING:
     from ..metrics.codec_eval import Evaluation
 
+RECORD = "eval.json"
+
 app = typer.Typer(
     help="Train or measure a codec, or bend sound with one.",
     no_args_is_help=True,
@@ -48,6 +50,7 @@ def evaluate(
         float | None, typer.Option("--seconds", min=0.1, help="Only the first so many seconds of each file.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for eval.json and eval.png.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Also replace the evaluation of another codec.")] = False,
     opus: Annotated[bool, typer.Option("--opus/--no-opus", help="Opus at 6 and 12 kb/s beside it.")] = True,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
@@ -71,11 +74,13 @@ def evaluate(
 
     if seconds is not None and not math.isfinite(seconds):
         raise UserError(f"--seconds {seconds:g} is no length; leave it out for whole files")
-    if out is not None:
-        check_folder(out)  # asked before anything is measured
-    where = resolve_device(device)
     names = [codec, *(against or [])]
-    first, *others = zip([load_compression_model(name, where) for name in names], labels(names))
+    known_as = labels(names)
+    if out is not None:  # asked before anything is measured
+        check_folder(out)
+        check_replaced(out / RECORD, known_as[0], replace)
+    where = resolve_device(device)
+    first, *others = zip([load_compression_model(name, where) for name in names], known_as)
     coders = with_references(*first, others, opus)
     report = scan_folder(folder, workers=4)
     length = sum(min(meta.duration, seconds or meta.duration) for meta in report.meta)
@@ -90,9 +95,29 @@ def evaluate(
         from ..metrics.codec_figure import draw, take_excerpt
 
         facts = {"seconds_per_file": seconds, "device": str(where), "threads": torch.get_num_threads()}
-        write_record(out / "eval.json", result, folder, facts)
+        write_record(out / RECORD, result, folder, facts)
         draw(result, take_excerpt(result, coders, device=where), out / "eval.png")
-        typer.echo(f"\n{out / 'eval.json'}\n{out / 'eval.png'}")
+        typer.echo(f"\n{out / RECORD}\n{out / 'eval.png'}")
+
+
+def check_replaced(path: Path, codec: str, replace: bool) -> None:
+    """Refuse to lose what was measured of another codec; a codec's own evaluation may be made anew.
+
+    Raises:
+        UserError: the record at `path` is another codec's, or nothing that this command wrote.
+    """
+    import json
+
+    from ..errors import UserError
+
+    if replace or not path.exists():
+        return
+    try:
+        other = json.loads(path.read_text(encoding="utf-8"))["codec"]
+    except (OSError, ValueError, TypeError, KeyError):
+        other = "something else"
+    if other != codec:
+        raise UserError(f"{path} holds the evaluation of {other}; give another --out, or --replace")
 
 
 def write_record(path: Path, evaluation: "Evaluation", folder: Path, facts: dict[str, tp.Any]) -> None:

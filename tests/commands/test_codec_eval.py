@@ -121,6 +121,21 @@ def test_mistakes(home: Path) -> None:
         assert call("eval", "codec", "music", "--seconds", length).exit_code == 2
 
 
+def test_an_evaluation_of_another_codec_is_not_lost(home: Path) -> None:
+    write_codec(home / "other", seed=1)
+    options = ("music", "--no-opus", "--seconds", "0.1", "--out", "out")
+    call("eval", "codec", *options)
+    with pytest.raises(UserError, match=r"out/eval\.json holds the evaluation of codec; give another --out"):
+        call("eval", "other", *options)
+    call("eval", "codec", *options)  # a codec's own is made anew
+    call("eval", "other", *options, "--replace")
+    record = home / "out" / "eval.json"
+    assert json.loads(record.read_text(encoding="utf-8"))["codec"] == "other"
+    record.write_text("notes of somebody")
+    with pytest.raises(UserError, match="holds the evaluation of something else"):
+        call("eval", "codec", *options)
+
+
 def test_labels() -> None:
     assert labels(["//pretrained/mini_32khz", "facebook/encodec_32khz"]) == ["mini_32khz", "encodec_32khz"]
     assert labels(["a/codec", "b/codec/compression_state_dict.bin", "x"]) == [
