@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from audiocraft import train
 from audiocraft.data.manifest import AudioMeta, save_audio_meta
 from audiocraft.errors import UserError
-from audiocraft.models.export import export_run
+from audiocraft.models.export import export_model
 from audiocraft.solvers.compression import CompressionSolver, evaluate_audio_reconstruction, loss_weights, sounding
 from audiocraft.utils.checkpoint import load_checkpoint
 
@@ -163,7 +163,7 @@ def test_the_codec_of_a_run_loads(trained: Path) -> None:
 def test_a_run_can_begin_with_the_weights_of_a_codec(trained: Path, material: Path, tmp_path: Path, kind: str) -> None:
     source = {"//pretrained/RUN": f"//pretrained/{trained}", "run": str(trained)}.get(kind, "")
     if not source:
-        folder = export_run(str(trained), tmp_path / "export")
+        folder = export_model(str(trained), tmp_path / "export")
         source = str(folder if kind == "export" else folder / "compression_state_dict.bin")
     options = [f"continue_from={source}", "optim.lr=0", "schedule.lr_scheduler=null", "optim.epochs=1"]
     run = train.run(settings(material, *options, f"dora.dir={tmp_path}", "generate.every=null", "evaluate.every=null"))
