@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..utils.hub import is_reachable
 from .attributes import (
     AttributeDropout,
     ClassifierFreeGuidanceDropout,
@@ -102,18 +103,36 @@ class T5Conditioner(TextConditioner):
     Args:
         name: a T5 known by name, or a folder with its config.json, weights and tokenizer.
         output_dim: D.
+        finetune, normalize_text: not served, only False.
+        device: where the projection is put; None leaves it on torch's default. T5 follows it.
+        autocast_dtype: what T5 computes in: float32 alone is served, as it overflows in float16.
         word_dropout: probability of leaving out each word, while training.
 
     Raises:
-        UserError: the width of `name` is not known.
+        UserError: the width of `name` is not known, or an option that is not served.
     """
 
     MODELS_DIMS: tp.ClassVar[dict[str, int]] = T5_WIDTHS
 
-    def __init__(self, name: str, output_dim: int, word_dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        output_dim: int,
+        finetune: bool = False,
+        device: torch.device | str | None = None,
+        autocast_dtype: str | None = "float32",
+        word_dropout: float = 0.0,
+        normalize_text: bool = False,
+    ) -> None:
         super().__init__(t5_width(name), output_dim)
+        for option, value in (("finetune", finetune), ("normalize_text", normalize_text)):
+            if value:
+                raise UserError(f"{option} of a T5 is not served; set conditioners.*.t5.{option}=false")
+        if autocast_dtype not in (None, "float32"):
+            raise UserError(f"T5 in {autocast_dtype} is not served; set autocast_dtype to float32")
         self.name = name
         self.word_dropout = word_dropout
+        self.to(device)
 
     def tokenize(self, x: list[str | None]) -> dict[str, Tensor]:
         """Token ids and attention mask, int64 [B, L]; rows of empty or missing texts have a mask of zeros."""
@@ -174,33 +193,59 @@ def t5_width(name: str) -> int:
 def _load_t5(name: str) -> tuple[tp.Any, tp.Any]:
     """Tokenizer and encoder."""
     try:
+        return _read_t5(name, local_files_only=True)
+    except UserError:
+        # Asked first: the library itself would try again for a minute before it says that nobody answers.
+        if Path(name).exists() or not is_reachable():
+            raise
+    return _read_t5(name, local_files_only=False)
+
+
+def _read_t5(name: str, local_files_only: bool) -> tuple[tp.Any, tp.Any]:
+    try:
         import transformers
         from transformers.utils import logging
     except ImportError:
         raise UserError("text needs transformers; run: pip install micro-musicgen[text]") from None
-    bar_was_on = logging.is_progress_bar_enabled()
+    bar_was_on, told = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    # No code comes with the files: neither from the repository, nor from a pickle.
+    safely: dict[str, tp.Any] = {"local_files_only": local_files_only, "trust_remote_code": False}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        encoder = transformers.T5EncoderModel.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
+        tokenizer: tp.Any = transformers.AutoTokenizer.from_pretrained(name, **safely)
+        safely |= {"weights_only": True, "output_loading_info": True}
+        encoder, report = tp.cast(tp.Any, transformers.T5EncoderModel).from_pretrained(name, **safely)
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(f"its weights lack {missing[0]}")
+        if len(tokenizer) <= len(tokenizer.all_special_tokens) + 1:  # the library makes up what it does not find
+            raise ValueError("its tokenizer, spiece.model or tokenizer.json, is missing")
+    except Exception as error:  # readers of foreign files raise whatever they stumble over
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"cannot load the text encoder {name} ({reason}); name a local folder under conditioners.*.t5.name, "
             "or generate without descriptions"
         ) from error
     finally:
+        logging.set_verbosity(told)
         if bar_was_on:
             logging.enable_progress_bar()
-    return tokenizer, encoder.eval().requires_grad_(False)
+    return tokenizer, encoder.float().eval().requires_grad_(False)
 
 
 class ConditioningProvider(nn.Module):
-    """All conditioners of a model, by the name of the attribute each reads."""
+    """All conditioners of a model, by the name of the attribute each reads.
 
-    def __init__(self, conditioners: tp.Mapping[str, BaseConditioner]) -> None:
+    Args:
+        conditioners: name → conditioner.
+        device: where they are put; None leaves them where they are.
+    """
+
+    def __init__(
+        self, conditioners: tp.Mapping[str, BaseConditioner], device: torch.device | str | None = None
+    ) -> None:
         super().__init__()
-        self.conditioners = nn.ModuleDict(dict(conditioners))
+        self.conditioners = nn.ModuleDict(dict(conditioners)).to(device)
 
     @property
     def text_conditions(self) -> list[str]:

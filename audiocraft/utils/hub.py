@@ -97,10 +97,17 @@ def check_reachable(repo: str, ways_out: str) -> None:
     Raises:
         UserError: no answer.
     """
+    if not is_reachable():
+        raise UserError(f"{repo} is not in the cache and the hub cannot be reached; {ways_out}")
+
+
+def is_reachable() -> bool:
+    """Whether the hub answers within a few seconds."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=_PROBE_SECONDS)
-    except Exception as error:  # requests, httpx and the hub's offline mode each have their own family
-        raise UserError(f"{repo} is not in the cache and the hub cannot be reached; {ways_out}") from error
+    except Exception:  # requests, httpx and the hub's offline mode each have their own family
+        return False
+    return True
