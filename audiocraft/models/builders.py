@@ -19,6 +19,7 @@ from ..modules.transformer import StreamingTransformer, StreamingTransformerLaye
 from ..quantization import BaseQuantizer, DummyQuantizer, ResidualVectorQuantizer
 from .encodec import CompressionModel, EncodecModel
 from .lm import LMModel
+from ..utils.left_out import missing
 
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -258,3 +259,6 @@ def get_debug_lm_model(device: torch.device | str = "cpu") -> LMModel:
         causal=True,
     )
     return lm.to(device).eval()
+
+
+__getattr__ = missing(__name__)

@@ -29,6 +29,7 @@ from .attributes import (
     nullify_wav,
 )
 from .transformer import create_sin_embedding
+from ..utils.left_out import missing
 
 __all__ = [
     "AttributeDropout",
@@ -353,3 +354,6 @@ class ConditionFuser(nn.Module):
         """`input` [B, S, D] with sums and prefix, [B, P + S, D], and what cross-attention looks at, [B, L, D]."""
         fused = self.gather(conditions)
         return fused.enter(input), fused.cross
+
+
+__getattr__ = missing(__name__)

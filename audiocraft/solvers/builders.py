@@ -19,6 +19,7 @@ from .adversaries import get_adversary as get_adversary
 from .adversaries import get_balancer as get_balancer
 from .base import StandardSolver
 from .loading import get_dataloader
+from ..utils.left_out import missing
 
 SPLITS = ("train", "valid", "evaluate", "generate")
 
@@ -280,3 +281,6 @@ def get_audio_datasets(
     if prepare is not None:
         datasets = prepare(datasets)
     return {split: get_split_loader(cfg, split, dataset) for split, dataset in datasets.items()}
+
+
+__getattr__ = missing(__name__)

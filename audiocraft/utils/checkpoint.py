@@ -11,6 +11,7 @@ import torch
 from ..environment import AudioCraftEnvironment
 from ..errors import UserError
 from .files import atomic_path
+from .left_out import missing
 
 _NUMBERED = re.compile(r"checkpoint_(\d+)\.th$")
 
@@ -116,3 +117,6 @@ def flush_stale_checkpoints(checkpoint_path: str | Path, keep_last: int | None =
     numbered = numbered_checkpoints(Path(checkpoint_path).parent)
     for _, path in numbered[: len(numbered) - kept]:
         path.unlink(missing_ok=True)
+
+
+__getattr__ = missing(__name__)
