@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from ..modules.attributes import ConditioningAttributes, SegmentWithAttributes
+from ..utils.left_out import missing
 from ..utils.segments import AudioMeta, SegmentInfo
 from .audio_dataset import AudioDataset
-from ..utils.left_out import missing
 
 
 @dataclass

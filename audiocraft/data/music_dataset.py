@@ -15,6 +15,7 @@ import torch
 
 from ..errors import UserError
 from ..modules.attributes import ConditioningAttributes, WavCondition
+from ..utils.left_out import missing
 from ..utils.segments import AudioMeta, SegmentInfo
 from .info_audio_dataset import (
     AudioInfo,
@@ -24,7 +25,6 @@ from .info_audio_dataset import (
     get_keyword_or_keyword_list,
     get_string,
 )
-from ..utils.left_out import missing
 
 
 @dataclass

@@ -17,9 +17,9 @@ from ..modules.conditioners import BaseConditioner, ConditionFuser, Conditioning
 from ..modules.seanet import SEANetDecoder, SEANetEncoder
 from ..modules.transformer import StreamingTransformer, StreamingTransformerLayer
 from ..quantization import BaseQuantizer, DummyQuantizer, ResidualVectorQuantizer
+from ..utils.left_out import missing
 from .encodec import CompressionModel, EncodecModel
 from .lm import LMModel
-from ..utils.left_out import missing
 
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig

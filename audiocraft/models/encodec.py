@@ -10,8 +10,8 @@ from torch import nn
 from ..errors import UserError
 from ..quantization.base import BaseQuantizer, QuantizedResult
 from ..utils.device import full_float32
-from .codec_blocks import decode_blocks, decode_long, encode_blocks, encode_long, needs_blocks
 from ..utils.left_out import missing
+from .codec_blocks import decode_blocks, decode_long, encode_blocks, encode_long, needs_blocks
 
 __all__ = ["CompressionModel", "EncodecModel", "decode_blocks", "encode_blocks"]
 

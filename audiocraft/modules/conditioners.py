@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..utils.hub import is_reachable
+from ..utils.left_out import missing
 from .attributes import (
     AttributeDropout,
     ClassifierFreeGuidanceDropout,
@@ -29,7 +30,6 @@ from .attributes import (
     nullify_wav,
 )
 from .transformer import create_sin_embedding
-from ..utils.left_out import missing
 
 __all__ = [
     "AttributeDropout",

@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader
 from .. import optim
 from ..errors import UserError
 from ..utils.device import resolve_device
+from ..utils.left_out import missing
 from .adversaries import get_adversarial_losses as get_adversarial_losses
 from .adversaries import get_adversary as get_adversary
 from .adversaries import get_balancer as get_balancer
 from .base import StandardSolver
 from .loading import get_dataloader
-from ..utils.left_out import missing
 
 SPLITS = ("train", "valid", "evaluate", "generate")
 

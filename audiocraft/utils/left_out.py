@@ -57,8 +57,8 @@ NAMES: dict[str, frozenset[str]] = {
         "models": "AudioGen DAC JASCO MAGNeT MultiBandDiffusion UnetModel",
         "models.builders": "get_processor get_wrapped_compression_model",
         "models.encodec": "DAC HFEncodecCompressionModel InterleaveStereoCompressionModel",
-        "modules.conditioners": "CLAPEmbeddingConditioner ChromaStemConditioner DropoutModule JointEmbeddingConditioner "
-        "LUTConditioner NoopTokenizer StyleConditioner Tokenizer WaveformConditioner WhiteSpaceTokenizer",
+        "modules.conditioners": "CLAPEmbeddingConditioner ChromaStemConditioner DropoutModule "
+        "JointEmbeddingConditioner LUTConditioner NoopTokenizer StyleConditioner Tokenizer WaveformConditioner WhiteSpaceTokenizer",
         "modules.conv": "NormConv2d NormConvTranspose2d",
         "modules.rope": "XPos",
         "modules.transformer": "expand_repeated_kv set_efficient_attention_backend",
@@ -95,7 +95,8 @@ class _Finder:
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if name in MODULES or name.rpartition(".")[0] in MODULES:
-            raise ModuleNotFoundError(message(name), name=name)
+            # Without a name: `from package import module` swallows the error of a module that bears its name.
+            raise ModuleNotFoundError(message(name))
         return None
 
 
