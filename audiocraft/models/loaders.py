@@ -12,6 +12,7 @@ import torch
 
 from .. import __version__
 from ..errors import UserError
+from ..utils import left_out
 from ..utils.hub import get_audiocraft_cache_dir
 from ..utils.weights import (
     CONFIG_FILE,
@@ -80,6 +81,8 @@ def build_lm_model(package: Package, device: torch.device | str = "cpu") -> LMMo
     cfg = package_config(package, path)
     if "transformer_lm" not in cfg:
         raise UserError(f"{path} is not a language model (its config has no transformer_lm); give a MusicGen")
+    if (cfg.get("interleave_stereo_codebooks") or {}).get("use"):
+        raise UserError(left_out.message(f"the interleaved stereo of {path}"))
     # Whatever the run trained with, playing is done in float32 on the device that was asked for.
     cfg.device, cfg.dtype = str(device), "float32"
     _resolve_local_t5(cfg, path.parent)

@@ -58,7 +58,8 @@ NAMES: dict[str, frozenset[str]] = {
         "models.builders": "get_processor get_wrapped_compression_model",
         "models.encodec": "DAC HFEncodecCompressionModel InterleaveStereoCompressionModel",
         "modules.conditioners": "CLAPEmbeddingConditioner ChromaStemConditioner DropoutModule "
-        "JointEmbeddingConditioner LUTConditioner NoopTokenizer StyleConditioner Tokenizer WaveformConditioner WhiteSpaceTokenizer",
+        "JointEmbeddingConditioner LUTConditioner NoopTokenizer StyleConditioner Tokenizer WaveformConditioner "
+        "WhiteSpaceTokenizer",
         "modules.conv": "NormConv2d NormConvTranspose2d",
         "modules.rope": "XPos",
         "modules.transformer": "expand_repeated_kv set_efficient_attention_backend",
@@ -68,6 +69,9 @@ NAMES: dict[str, frozenset[str]] = {
         "utils.checkpoint": "CheckpointSource check_sharded_checkpoint is_sharded_checkpoint",
     }.items()
 }
+
+# Methods of MusicGen.
+METHODS = frozenset({"generate_with_chroma", "set_style_conditioner_params"})
 
 
 def message(name: str) -> str:
