@@ -211,6 +211,8 @@ def get_conditioner_provider(output_dim: int, cfg: "DictConfig") -> Conditioning
                 f"conditioners.{name} is a '{kind}', which is not served; use t5 or conditioner=none "
                 "(see docs/COMPATIBILITY.md)"
             )
+        if not isinstance(node, dict) or not isinstance(node.get("t5"), dict):
+            raise UserError(f"conditioners.{name} has no node t5 with its name; see config/conditioner/text2music.yaml")
         conditioners[name] = _construct(
             f"conditioners.{name}.t5", T5Conditioner, {**node["t5"], "output_dim": output_dim}
         )
