@@ -5,8 +5,11 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+Parameters = tuple[tuple[str, str | None], ...]
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Name:
     module: str
     path: str
     kind: str
-    parameters: tuple[tuple[str, str | None], ...]
+    parameters: Parameters
 
     def __str__(self) -> str:
         return f"{self.module.removeprefix('audiocraft.')}.{self.path}"
@@ -46,7 +49,7 @@ def read_api(path: Path) -> list[Name]:
     return [name for name in names if not any(part.startswith("_") for part in name.path.split("."))]
 
 
-def _parameters(line: str) -> tuple[tuple[str, str | None], ...]:
+def _parameters(line: str) -> Parameters:
     """(name, default) of a signature as `inspect` prints it."""
     text = line[line.index("(") + 1 :]
     parts, depth, part, quoted = [], 0, "", False
@@ -66,26 +69,32 @@ def _parameters(line: str) -> tuple[tuple[str, str | None], ...]:
         name = re.match(r"[*\w]+", part)
         assert name, part
         default = re.search(r"(?:^\w+=| = )(.*)$", part)
-        if name[0] not in ("self", "cls"):
+        if name[0] not in ("self", "cls", "*"):
             out.append((name[0], default[1] if default else None))
     return tuple(out)
 
 
-def ours(name: Name) -> tuple[Any, tuple[tuple[str, str | None], ...]] | None:
-    """Our object of that name, and its parameters as in `Name`; None where we have none."""
+def ours(name: Name) -> Parameters | None:
+    """The parameters of our object of that name (none for a property); None where we have none."""
     try:
         found: Any = importlib.import_module(name.module)
         for part in name.path.split("."):
+            if inspect.isclass(found) and _is_annotated(found, part):
+                return ()  # an attribute that instances have
             found = inspect.getattr_static(found, part) if inspect.isclass(found) else getattr(found, part)
     except (ImportError, AttributeError):
         return None
-    if isinstance(found, property):
-        return found, ()
-    if isinstance(found, (classmethod, staticmethod)):
-        found = found.__func__
-    if not callable(found):
-        return found, ()
-    return found, tuple(_printed(inspect.signature(found)))
+    if name.kind == "property":
+        return () if isinstance(found, (property, cached_property)) else None
+    if name.kind in ("classmethod", "staticmethod") and type(found).__name__ != name.kind:
+        return None
+    found = getattr(found, "__func__", found)
+    return tuple(_printed(inspect.signature(found))) if callable(found) else None
+
+
+def _is_annotated(kind: type, attribute: str) -> bool:
+    kinds = [parent for parent in kind.__mro__ if parent.__module__.startswith("audiocraft.")]
+    return not hasattr(kind, attribute) and any(attribute in inspect.get_annotations(parent) for parent in kinds)
 
 
 def _printed(signature: inspect.Signature) -> Iterator[tuple[str, str | None]]:
@@ -94,3 +103,29 @@ def _printed(signature: inspect.Signature) -> Iterator[tuple[str, str | None]]:
         if parameter.name not in ("self", "cls"):
             default = None if parameter.default is inspect.Parameter.empty else repr(parameter.default)
             yield stars.get(parameter.kind, "") + parameter.name, default
+
+
+def differences(theirs: Parameters, mine: Parameters) -> set[str]:
+    """Parameters that make a call written for the peer fail or mean something else here.
+
+    Those of ours that come after theirs and have a default are no difference, nor is a tuple in place of a list, or
+    None in place of an empty dict.
+    """
+    own = dict(mine)
+    found = set()
+    for name, default in theirs:
+        if name not in own or (default is not None and _value(own[name]) != _value(default)):
+            found.add(name)
+    shared = [name for name, _ in theirs if name in own]
+    at = [list(own).index(name) for name in shared]
+    found |= {name for name, before, after in zip(shared[1:], at, at[1:]) if before > after}
+    last = max((place for place, name in zip(at, shared) if not name.startswith("*")), default=-1)
+    for place, (name, default) in enumerate(mine):
+        is_new = name not in dict(theirs) and not name.startswith("*")
+        if is_new and (default is None or place < last):
+            found.add(name)
+    return found
+
+
+def _value(default: str | None) -> str | None:
+    return None if default is None else {"{}": "None"}.get(default, default).translate(str.maketrans("[]", "()"))
