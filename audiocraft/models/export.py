@@ -336,11 +336,15 @@ def _saving(package: Package) -> Writer:
 
 
 def _compact(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    # clone: a tensor that views a larger storage would drag all of it into the file.
-    return {
-        name: value.clone() if value.untyped_storage().nbytes() != value.nbytes else value.contiguous()
-        for name, value in state.items()
-    }
+    """Tensors that each have their own memory, and no more of it than they need."""
+    compact: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, value in state.items():
+        # A tensor that views a larger storage would drag all of it into the file; safetensors takes no storage twice.
+        shared = value.untyped_storage().nbytes() != value.nbytes or value.data_ptr() in seen
+        compact[name] = value.clone() if shared else value.contiguous()
+        seen.add(value.data_ptr())
+    return compact
 
 
 def _text(text: str) -> Writer:
