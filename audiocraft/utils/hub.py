@@ -39,7 +39,6 @@ def hub_file(
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import (
         EntryNotFoundError,
-        HfHubHTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
     )
@@ -61,11 +60,18 @@ def hub_file(
             raise UserError(
                 f"there is no repository {repo} on the hub, or it is private (huggingface-cli login); {ways_out}"
             ) from error
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            raise UserError(f"the hub does not give out {repo} ({type(error).__name__}); {ways_out}") from error
+        except Exception as error:  # of the hub's client, of what it reads the net with, of the disk
+            problem = f"{filename} of {repo} cannot be fetched from the hub ({type(error).__name__})"
+            raise UserError(f"{problem}; try again, or {ways_out}") from error
         if accept(path):
             return path
     return None
+
+
+def fetch_again(path: Path) -> str | None:
+    """How to have a file of the cache fetched anew; None for a file from elsewhere."""
+    repositories = [parent for parent in path.parents if parent.name.startswith("models--")]
+    return f"remove {repositories[0]} to have it fetched again" if repositories else None
 
 
 def url_file(url: str, cache_dir: str | None, ways_out: str) -> Path:

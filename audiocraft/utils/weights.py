@@ -25,6 +25,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..errors import UserError
 from .checkpoint import load_checkpoint
+from .hub import fetch_again
 
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -72,7 +73,8 @@ def read_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
-        raise UserError(f"{path} is damaged or not a safetensors file; copy it again") from error
+        way_out = fetch_again(path) or "copy it again"
+        raise UserError(f"{path} is damaged or not a safetensors file; {way_out}") from error
 
 
 def write_safetensors(state: dict[str, torch.Tensor], path: str | Path) -> None:
