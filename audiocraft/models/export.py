@@ -212,7 +212,7 @@ def _lm_content(name: str | Path, package: Package, cfg: "DictConfig") -> ModelC
         if source.is_relative_to(folder.resolve()):
             files = [file for file in source.rglob("*") if file.is_file()]
             beside |= {str(file.relative_to(folder.resolve())): file for file in files}
-    facts = _told_facts(folder) or {"model": str(name), "version": __version__}
+    facts = _told_facts(folder) or _origin(name)
     facts.setdefault("codec", str(cfg.get("compression_model_checkpoint")))
     text = without_null_conditioners(with_codec(package["xp.cfg"], facts["codec"]))
     lm = {**package, "xp.cfg": text}
@@ -221,8 +221,13 @@ def _lm_content(name: str | Path, package: Package, cfg: "DictConfig") -> ModelC
 
 def _codec_content(name: str | Path) -> ModelContent:
     package = loaders.codec_package(name)
-    facts = _told_facts(package["path"].parent) or {"model": str(name), "version": __version__}
+    facts = _told_facts(package["path"].parent) or _origin(name)
     return ModelContent(_peer_codec(package), facts=facts)
+
+
+def _origin(name: str | Path) -> dict[str, tp.Any]:
+    """Of a model that does not tell: what it was asked for by, without the folders of this machine."""
+    return {"model": Path(name).name if Path(name).expanduser().exists() else str(name), "version": __version__}
 
 
 def _told_facts(folder: Path) -> dict[str, tp.Any]:

@@ -22,10 +22,11 @@ def model_card(name: str, lm: Package | None, codec: Package, facts: tp.Mapping[
     sections = [_front_matter(lm is not None, noncommercial), f"# {name}"]
     if lm is None:
         sections.append(_codec_text(codec))
-        sections.append(f"It loads as `--compression_model_checkpoint` of a training and with `codec encode {name}`.")
+        sections.append(_USE.format(name=name))
     else:
         sections.append(_lm_text(lm, codec))
-        sections.append(_PLAY.format(name=name))
+        option, call = _WITH_TEXT if _texts(lm) else ("", "generate_unconditional(4)")
+        sections.append(_PLAY.format(name=name, option=option, call=call))
     if training := _training_text(facts):
         sections += ["## Training", training]
     sections += ["## Licence", _NONCOMMERCIAL_TEXT if noncommercial else _LICENCE_TEXT]
@@ -34,7 +35,7 @@ def model_card(name: str, lm: Package | None, codec: Package, facts: tp.Mapping[
 
 _PLAY = """\
 ```
-python -m audiocraft generate {name} --duration 10 --num 4 --out takes
+python -m audiocraft generate {name} {option}--duration 10 --num 4 --out takes
 ```
 
 or
@@ -44,11 +45,22 @@ from audiocraft.models import MusicGen
 
 model = MusicGen.get_pretrained("{name}")
 model.set_generation_params(duration=10)
-wav = model.generate_unconditional(4)
+wav = model.{call}
 ```
 
 `{name}` is this folder, or its name on the hub. `model.safetensors` and `config.yaml` are read by micro-musicgen; for
 audiocraft: `python -m audiocraft export {name} --format peer --out FOLDER`."""
+
+_WITH_TEXT = ('--text "dub techno" ', 'generate(["dub techno", "slow strings"])')
+
+_USE = """\
+```
+python -m audiocraft codec eval {name} FOLDER_OF_AUDIO
+dora run solver=musicgen/micro_32khz compression_model_checkpoint={name} dset=...
+```
+
+`{name}` is this folder, or its name on the hub. For audiocraft: `python -m audiocraft export {name} --format peer --out
+FOLDER`."""
 
 _NONCOMMERCIAL_TEXT = (
     "It holds or needs weights that are published under CC-BY-NC 4.0, and is used under those terms: not commercially."
@@ -69,10 +81,15 @@ def _count(package: Package) -> int:
     return sum(value.numel() for value in package["best_state"].values())
 
 
+def _texts(lm: Package) -> list[str]:
+    """Names of the conditions."""
+    return [key for key in package_config(lm, "config.yaml").get("conditioners") or {} if key != "args"]
+
+
 def _lm_text(lm: Package, codec: Package) -> str:
     cfg: tp.Any = package_config(lm, "config.yaml")
     model = cfg.transformer_lm
-    texts = [key for key in cfg.get("conditioners") or {} if key != "args"]
+    texts = _texts(lm)
     words = f"from texts ({', '.join(texts)})" if texts else "from nothing, or from the beginning of a sound"
     where = (
         f"the codec `{codec['pretrained']}`, which is fetched from the hub"

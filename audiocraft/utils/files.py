@@ -29,11 +29,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
-        # mkstemp makes private files; give what a plain open() would have given.
+        yield temporary
+        # mkstemp makes private files, as do writers that put a file of their own there; give what a plain open() would.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)

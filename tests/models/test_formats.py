@@ -45,6 +45,7 @@ def put_in_cache(folder: Path, repo: str, cache: Path) -> None:
 def test_a_run_in_our_layout(run_folder: Path, model_folder: Path, tmp_path: Path) -> None:
     out = export_model("cafe0123", tmp_path / "tiny", format="safetensors")
     assert files(out) == OWN
+    assert len({path.stat().st_mode for path in out.rglob("*") if path.is_file()}) == 1  # all readable as is usual here
     assert same(load_file(out / "model.safetensors"), read(model_folder / "state_dict.bin")["best_state"])
     cfg = yaml.safe_load((out / "config.yaml").read_text())
     assert cfg["compression_model_checkpoint"] == "./codec" and cfg["conditioners"] == {}
@@ -136,7 +137,8 @@ def test_texts_and_the_t5_beside_them(golden: Path, tmp_path: Path) -> None:
     shutil.copy(golden / "codec_ac" / "compression_state_dict.bin", folder)
     out = export_model(folder, tmp_path / "out", format="safetensors")
     assert {"t5/config.json", "t5/model.safetensors", "t5/spiece.model"} <= files(out)
-    assert "from texts (description)" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert "from texts (description)" in card and "--text" in card and "model.generate([" in card
     lm = loaders.load_lm_model(out)
     assert lm.condition_provider.conditioners["description"].name == str(out / "t5")
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from audiocraft.errors import UserError
 from audiocraft.models import MusicGen
+from audiocraft.modules.attributes import ConditioningAttributes, drop_all_conditions
 
 pytest.importorskip("transformers")
 
@@ -84,3 +85,28 @@ def _without(yaml: str, key: str) -> list[str]:
         if not skipping:
             kept.append(line)
     return kept
+
+
+@pytest.mark.parametrize("way", ["cross", "prepend"])
+@torch.no_grad()
+def test_guidance_is_that_of_the_logits(folder: Path, way: str) -> None:
+    """Codes drawn step by step are the likeliest of the guided logits that one pass over all of them gives."""
+    package = torch.load(folder / "state_dict.bin", weights_only=True)
+    text = "\n".join(_without(package["xp.cfg"], "fuser")) + f"\nfuser: {{{way}: [description]}}\n"
+    if way == "prepend":  # a model of that kind has no cross-attention
+        kept = {key: v for key, v in package["best_state"].items() if "cross" not in key}
+        package["best_state"] = kept
+    torch.save({**package, "xp.cfg": text}, folder / "state_dict.bin")
+    lm = MusicGen.get_pretrained(folder, "cpu").lm
+    texts = [ConditioningAttributes(text={"description": text}) for text in ("slow strings", "fast drums and bass")]
+    for two_step in (False, True):
+        codes = lm.generate(None, texts, max_gen_len=12, use_sampling=False, cfg_coef=2.5, two_step_cfg=two_step)
+        # Both halves are filled up to the longest text of the pair that runs together.
+        conditional, unconditional = (
+            lm.compute_predictions(codes, half).logits for half in (texts, [drop_all_conditions(t) for t in texts])
+        )
+        guided = unconditional + (conditional - unconditional) * 2.5
+        if two_step:
+            seen = ~guided.isnan().any(-1)
+            assert torch.equal(guided.argmax(-1)[seen], codes[seen])
+        assert codes.shape == (2, 4, 12)
