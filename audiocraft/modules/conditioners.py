@@ -225,7 +225,7 @@ def _read_t5(name: str, local_files_only: bool) -> tuple[tp.Any, tp.Any]:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"cannot load the text encoder {name} ({reason}); name a local folder under conditioners.*.t5.name, "
-            "or generate without descriptions"
+            "or go without texts"
         ) from error
     finally:
         logging.set_verbosity(told)

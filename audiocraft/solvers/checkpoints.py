@@ -263,9 +263,9 @@ class CheckpointMixin(_Base):
         """Begin a new run from the weights of another (the averaged ones where there are any) or of a model."""
         path = files.resolve_checkpoint_path(source)
         is_model = path is not None and path.suffix in (".bin", ".safetensors")  # written out, of any layout
-        if is_model or (path is None and (Path(source).expanduser().is_dir() or is_hub_id(source))):
-            source = f"//pretrained/{source}"
-        if source.startswith("//pretrained/"):
+        is_elsewhere = is_hub_id(source) and not source.endswith(".th")
+        is_model |= path is None and (Path(source).expanduser().is_dir() or is_elsewhere)
+        if is_model or source.startswith("//pretrained/"):
             weights = self.load_from_pretrained(source.removeprefix("//pretrained/"))
         else:
             if path is None:

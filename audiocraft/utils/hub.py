@@ -104,7 +104,7 @@ def check_reachable(repo: str, ways_out: str) -> None:
         UserError: no answer.
     """
     if not is_reachable():
-        raise UserError(f"{repo} is not in the cache and the hub cannot be reached; {ways_out}")
+        raise UserError(f"{repo} is neither here nor in the cache, and the hub cannot be reached; {ways_out}")
 
 
 def is_reachable() -> bool:
