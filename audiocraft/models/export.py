@@ -14,33 +14,26 @@ import json
 import logging
 import shutil
 import typing as tp
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-
-import torch
 
 from .. import __version__
 from ..environment import AudioCraftEnvironment
 from ..errors import UserError
 from ..utils.checkpoint import numbered_checkpoints, resolve_checkpoint_path
 from ..utils.export_config import export_config, with_codec, without_null_conditioners
-from ..utils.files import Writer, write_files
+from ..utils.files import write_files
 from ..utils.weights import (
     CODEC_FILE,
-    CODEC_FOLDER,
-    CONFIG_FILE,
     LM_FILE,
-    WEIGHTS_FILE,
     Package,
-    as_float32,
     package_config,
     read_package,
     select_state,
-    write_safetensors,
 )
 from . import loaders, locate
-from .model_card import CARD_FILE, model_card
+from .layouts import MODEL_FILES, ModelContent, peer_files, safetensors_files, saving, text_file
+from .model_card import CARD_FILE
 
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -51,31 +44,6 @@ logger = logging.getLogger(__name__)
 PEER_CODECS = ("facebook/encodec_24khz", "facebook/encodec_32khz")
 FORMATS = ("peer", "safetensors")
 FACTS_FILE = "export.json"
-_MODEL_FILES = (
-    LM_FILE,
-    CODEC_FILE,
-    WEIGHTS_FILE,
-    CONFIG_FILE,
-    f"{CODEC_FOLDER}/{WEIGHTS_FILE}",
-    f"{CODEC_FOLDER}/{CONFIG_FILE}",
-)
-
-
-@dataclass
-class ModelContent:
-    """A model before it has a layout.
-
-    Attributes:
-        codec: of the model, or the model itself; `pretrained` alone where the peer knows it by name.
-        lm: the language model; None where a codec is exported.
-        facts: what `export.json` says.
-        beside: files that the config refers to, by their place in the folder.
-    """
-
-    codec: Package
-    lm: Package | None = None
-    facts: dict[str, tp.Any] = field(default_factory=dict)
-    beside: dict[str, Path] = field(default_factory=dict)
 
 
 def export_lm(checkpoint_path: str | Path, out_file: str | Path, state: str | None = None) -> Path:
@@ -91,13 +59,13 @@ def export_lm(checkpoint_path: str | Path, out_file: str | Path, state: str | No
         UserError: no such checkpoint or state, a damaged file, a full disk.
     """
     package = _Run(Path(checkpoint_path), state).package("transformer_lm", "MusicGen")
-    return write_files({_file_in(out_file, LM_FILE): _saving(package)})
+    return write_files({_file_in(out_file, LM_FILE): saving(package)})
 
 
 def export_encodec(checkpoint_path: str | Path, out_file: str | Path, state: str | None = None) -> Path:
     """Export the codec of a checkpoint of a compression run; as `export_lm`."""
     package = _Run(Path(checkpoint_path), state).package("encodec", "codec")
-    return write_files({_file_in(out_file, CODEC_FILE): _saving(package)})
+    return write_files({_file_in(out_file, CODEC_FILE): saving(package)})
 
 
 def export_pretrained_compression_model(pretrained_encodec: str, out_file: str | Path) -> Path:
@@ -109,7 +77,7 @@ def export_pretrained_compression_model(pretrained_encodec: str, out_file: str |
     Raises:
         UserError: nothing by that name, or it cannot be written in the peer's layout.
     """
-    return write_files({_file_in(out_file, CODEC_FILE): _saving(_codec_package(str(pretrained_encodec)))})
+    return write_files({_file_in(out_file, CODEC_FILE): saving(_codec_package(str(pretrained_encodec)))})
 
 
 def export_model(
@@ -142,14 +110,14 @@ def export_model(
         raise UserError(f"{out_dir} is the model itself; give another --out")
     if not replace:
         _check_free(out_dir, content.facts.get("run"))
-    files = _peer_files(content) if format == "peer" else _safetensors_files(content, out_dir.resolve().name)
+    files = peer_files(content) if format == "peer" else safetensors_files(content, out_dir.resolve().name)
     if not replace and (out_dir / CARD_FILE).exists():
         files.pop(CARD_FILE, None)  # somebody may have written to it
     files |= {name: partial(shutil.copyfile, path) for name, path in content.beside.items()}
-    files[FACTS_FILE] = _text(json.dumps(content.facts, indent=2) + "\n")
+    files[FACTS_FILE] = text_file(json.dumps(content.facts, indent=2) + "\n")
     write_files({out_dir / name: writer for name, writer in files.items()})
     # What an earlier export left must not stand beside another model, where it would be found first.
-    for name in _MODEL_FILES:
+    for name in MODEL_FILES:
         if name not in files:
             (out_dir / name).unlink(missing_ok=True)
     return out_dir
@@ -241,7 +209,7 @@ def _told_facts(folder: Path) -> dict[str, tp.Any]:
 
 def _check_free(folder: Path, run: str | None) -> None:
     """Refuse a folder that holds a model of anything but this run."""
-    if not any((folder / name).exists() for name in _MODEL_FILES):
+    if not any((folder / name).exists() for name in MODEL_FILES):
         return
     held = _told_facts(folder).get("run")
     if held is None or held != run:
@@ -298,65 +266,6 @@ def _codec_package(name: str) -> Package:
 def _peer_codec(package: Package) -> Package:
     """A codec with all that the peer's builders look for in its config."""
     return {**package, "xp.cfg": export_config(package_config(package, package["path"]))}
-
-
-# Writing.
-
-
-def _peer_files(content: ModelContent) -> dict[str, Writer]:
-    files = {CODEC_FILE: _saving(content.codec)}
-    return files if content.lm is None else {**files, LM_FILE: _saving(content.lm)}
-
-
-def _safetensors_files(content: ModelContent, name: str) -> dict[str, Writer]:
-    named = content.codec.get("pretrained")
-    card = _text(model_card(name, content.lm, content.codec, content.facts))
-    if content.lm is None:
-        return {**_folder_files(content.codec), CARD_FILE: card}
-    lm = {**content.lm, "xp.cfg": with_codec(content.lm["xp.cfg"], _named(named) if named else locate.INCLUDED_CODEC)}
-    files = {**_folder_files(lm), CARD_FILE: card}
-    return files if named else {**files, **_folder_files(content.codec, f"{CODEC_FOLDER}/")}
-
-
-def _named(codec: str) -> str:
-    return f"//pretrained/{codec}"
-
-
-def _folder_files(package: Package, prefix: str = "") -> dict[str, Writer]:
-    """Weights and config of one model in our layout."""
-    return {
-        f"{prefix}{WEIGHTS_FILE}": partial(write_safetensors, _compact(package["best_state"])),
-        f"{prefix}{CONFIG_FILE}": _text(package["xp.cfg"]),
-    }
-
-
-def _saving(package: Package) -> Writer:
-    """Writes an export file of the peer's layout."""
-    if "pretrained" in package:
-        content: Package = {"pretrained": package["pretrained"]}
-    else:
-        content = {"best_state": _compact(as_float32(package["best_state"])), "xp.cfg": package["xp.cfg"]}
-    content |= {"version": __version__, "exported": True}
-    return lambda path: torch.save(content, path)
-
-
-def _compact(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors that each have their own memory, and no more of it than they need."""
-    compact: dict[str, torch.Tensor] = {}
-    seen: set[int] = set()
-    for name, value in state.items():
-        # A tensor that views a larger storage would drag all of it into the file; safetensors takes no storage twice.
-        shared = value.untyped_storage().nbytes() != value.nbytes or value.data_ptr() in seen
-        compact[name] = value.clone() if shared else value.contiguous()
-        seen.add(value.data_ptr())
-    return compact
-
-
-def _text(text: str) -> Writer:
-    def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    return write
 
 
 def _file_in(out: str | Path, name: str) -> Path:

@@ -15,7 +15,7 @@ A folder, or a repository of the hub, has one of these layouts:
 import json
 import re
 import typing as tp
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..environment import AudioCraftEnvironment, resource_dir
 from ..errors import UserError
@@ -115,7 +115,7 @@ def _tells_of_codec(path: Path) -> bool:
 
 def _weights_on_hub(repo: str, config: str, cache_dir: str | None) -> Path:
     """`model.safetensors` beside the config `config` of a repository, both of one commit."""
-    weights = config.rpartition("/")[0] + "/" * ("/" in config) + WEIGHTS_FILE
+    weights = str(PurePosixPath(config).with_name(WEIGHTS_FILE))
     found = hub_file(repo, (weights,), cache_dir, _LM_WAYS_OUT)
     if found is None:
         raise UserError(f"{repo} on the hub has a {config}, but no {weights} beside it; tell its author")
