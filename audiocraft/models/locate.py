@@ -175,8 +175,8 @@ def _codec_beside(path: Path) -> str | None:
     """The codec that runs and exports keep beside a language model's weights."""
     if (path.parent / CODEC_FILE).is_file():
         return str(path.parent / CODEC_FILE)
-    folder = path.parent / CODEC_FOLDER
-    return str(folder) if path.name == WEIGHTS_FILE and (folder / WEIGHTS_FILE).is_file() else None
+    included = path.parent / CODEC_FOLDER / WEIGHTS_FILE
+    return str(included) if path.name == WEIGHTS_FILE and included.is_file() else None
 
 
 def trained_codec(cfg: "DictConfig", path: Path) -> str:

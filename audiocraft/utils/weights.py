@@ -290,7 +290,8 @@ def fill_model(model: nn.Module, state: dict[str, torch.Tensor], path: str | Pat
 def fingerprint(path: str | Path) -> str:
     """Twelve hexadecimal digits that tell weight files apart by content.
 
-    A zip (every torch file) lists the checksums of its parts, so its fingerprint costs no reading of the weights.
+    A zip (every torch file) lists the checksums of its parts, so its fingerprint costs no reading of the weights. Of
+    other files the first MiB is read, and some of each further one: a step of training moves all weights.
     """
     path = Path(path)
     digest = hashlib.sha256()
@@ -301,6 +302,9 @@ def fingerprint(path: str | Path) -> str:
                 digest.update(f"{part.filename.partition('/')[2]} {part.file_size} {part.CRC}\n".encode())
     else:
         with open(path, "rb") as file:
-            while block := file.read(1 << 20):
+            digest.update(file.read(1 << 20))
+            while block := file.read(1 << 12):
                 digest.update(block)
+                file.seek((1 << 20) - len(block), 1)
+            digest.update(str(path.stat().st_size).encode() if file.tell() > 1 << 20 else b"")
     return digest.hexdigest()[:12]

@@ -160,6 +160,45 @@ def test_codecs(golden: Path, tmp_path: Path, source: str) -> None:
         loaders.load_lm_model(own)
 
 
+@pytest.mark.parametrize("file", ["compression_state_dict.bin", "model.safetensors"])
+def test_newer_names_of_weight_norm(golden: Path, tmp_path: Path, file: str) -> None:
+    """As torch's parametrisations call its tensors; without weight norm there are none to rename."""
+    source = golden / "codec_ac"
+    package = read(source / "compression_state_dict.bin")
+    newer = {
+        name.replace("weight_g", "parametrizations.weight.original0").replace(
+            "weight_v", "parametrizations.weight.original1"
+        ): value
+        for name, value in package["best_state"].items()
+    }
+    assert newer.keys() != package["best_state"].keys()
+    if file.endswith(".bin"):
+        torch.save({**package, "best_state": newer}, tmp_path / file)
+    else:
+        save_file(newer, tmp_path / file)
+        (tmp_path / "config.yaml").write_text(package["xp.cfg"])
+    assert same(
+        loaders.load_compression_model(tmp_path).state_dict(), loaders.load_compression_model(source).state_dict()
+    )
+    out = read(export_model(tmp_path, tmp_path / "out") / "compression_state_dict.bin")
+    assert out["best_state"].keys() == package["best_state"].keys()
+
+
+@pytest.mark.parametrize("none", ["null", "{}", "absent"])
+def test_no_conditions_however_they_are_written(model_folder: Path, tmp_path: Path, none: str) -> None:
+    """All of them play, and leave as `{}`, which the peer reads."""
+    package = read(model_folder / "state_dict.bin")
+    cfg = yaml.safe_load(package["xp.cfg"])
+    cfg.pop("conditioners")
+    text = yaml.safe_dump(cfg) + ("" if none == "absent" else f"conditioners: {none}\n")
+    torch.save({**package, "xp.cfg": text}, model_folder / "state_dict.bin")
+    assert codes(model_folder).shape == (1, 4, 20)
+    for format in ("peer", "safetensors"):
+        out = export_model(model_folder, tmp_path / format, format=format)
+        exported = read(out / "state_dict.bin")["xp.cfg"] if format == "peer" else (out / "config.yaml").read_text()
+        assert yaml.safe_load(exported)["conditioners"] == {}
+
+
 def test_from_the_hub(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A repository in our layout, from a filled cache and with no net."""
     monkeypatch.setenv("AUDIOCRAFT_CACHE_DIR", str(tmp_path / "cache"))
