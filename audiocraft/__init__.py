@@ -6,4 +6,8 @@ B batch, C channels, T samples, K codebooks, F codec frames, S pattern steps, D 
 Importing this package imports neither torch nor numpy; the rooms below do, when they are entered.
 """
 
+from .utils.left_out import refuse_modules
+
 __version__ = "0.1.0"
+
+refuse_modules()

@@ -1,4 +1,4 @@
-"""`export RUN --out DIR`: a trained run becomes a model folder."""
+"""`export MODEL_OR_RUN --out DIR`: a trained run, or a model of any layout, becomes a model folder."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,14 +7,24 @@ import typer
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="Signature of the run, its folder, or a checkpoint file.")],
+    model: Annotated[
+        str, typer.Argument(help="Run (signature, folder or checkpoint), or a model or codec (folder or hub id).")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the model.")],
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="peer (state_dict.bin, as audiocraft reads it) or safetensors (model.safetensors, config.yaml and a "
+            "model card, ready for huggingface-cli upload).",
+        ),
+    ] = "peer",
     state: Annotated[
         str | None,
         typer.Option(
             "--state",
-            help="Which weights: ema (running average, the default where the run kept one), best (lowest validation "
-            "loss; with one validation sample that is noise) or model (the last step).",
+            help="Which weights of a run: ema (running average, the default where the run kept one), best (lowest "
+            "validation loss; with one validation sample that is noise) or model (the last step).",
         ),
     ] = None,
     epoch: Annotated[
@@ -22,11 +32,21 @@ def export(
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Also replace another model in that folder.")] = False,
 ) -> None:
-    """Write a run as a model folder that plays here and in audiocraft."""
-    from ..models.export import export_run
+    """Write a run as a model folder that plays here and in audiocraft, or a model in another layout."""
+    from ..models.export import export_model
 
-    folder = export_run(run, out, state, epoch, replace)
-    size = sum(file.stat().st_size for file in folder.glob("*.bin")) / 2**20
+    folder = export_model(model, out, state, epoch, replace, format)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.suffix in (".bin", ".safetensors")) / 2**20
     typer.echo(f"{folder}: {size:.1f} MiB")
-    if (folder / "state_dict.bin").is_file():
+    if format == "safetensors":
+        typer.echo(f"upload: huggingface-cli upload NAME/{folder.resolve().name} {folder}")
+    if _plays(folder):
         typer.echo(f"listen: python -m audiocraft generate {folder} --duration 10 --num 4 --out {folder / 'takes'}")
+
+
+def _plays(folder: Path) -> bool:
+    """Whether the folder holds a language model, and not a codec alone."""
+    from ..utils.weights import CONFIG_FILE, LM_FILE, read_config
+
+    config = folder / CONFIG_FILE
+    return (folder / LM_FILE).is_file() or (config.is_file() and "transformer_lm" in read_config(config))

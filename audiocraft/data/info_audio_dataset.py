@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from ..modules.attributes import ConditioningAttributes, SegmentWithAttributes
+from ..utils.left_out import missing
 from ..utils.segments import AudioMeta, SegmentInfo
 from .audio_dataset import AudioDataset
 
@@ -53,3 +54,6 @@ def get_keyword_list(values: Any) -> list[str] | None:
 def get_keyword_or_keyword_list(value: Any) -> str | list[str] | None:
     """A list as `get_keyword_list`, anything else as `get_keyword`."""
     return get_keyword_list(value) if isinstance(value, (list, tuple)) else get_keyword(value)
+
+
+__getattr__ = missing(__name__)

@@ -15,6 +15,7 @@ import torch
 
 from ..errors import UserError
 from ..modules.attributes import ConditioningAttributes, WavCondition
+from ..utils.left_out import missing
 from ..utils.segments import AudioMeta, SegmentInfo
 from .info_audio_dataset import (
     AudioInfo,
@@ -202,3 +203,6 @@ class MusicDataset(InfoAudioDataset):
         if problem is not None:
             self._tell(meta, f"{problem}; {meta.path} goes without texts")
         return {}
+
+
+__getattr__ = missing(__name__)

@@ -6,6 +6,8 @@ Names are imported when they are first used, so that each costs only what it nee
 import typing as tp
 from importlib import import_module
 
+from ..utils.left_out import missing
+
 if tp.TYPE_CHECKING:
     from . import builders, loaders
     from .encodec import CompressionModel, EncodecModel
@@ -22,7 +24,7 @@ def __getattr__(name: str) -> tp.Any:
         return getattr(import_module(f".{_HOME[name]}", __name__), name)
     if name in ("builders", "loaders"):
         return import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return missing(__name__)(name)
 
 
 def __dir__() -> list[str]:

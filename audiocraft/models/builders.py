@@ -17,6 +17,7 @@ from ..modules.conditioners import BaseConditioner, ConditionFuser, Conditioning
 from ..modules.seanet import SEANetDecoder, SEANetEncoder
 from ..modules.transformer import StreamingTransformer, StreamingTransformerLayer
 from ..quantization import BaseQuantizer, DummyQuantizer, ResidualVectorQuantizer
+from ..utils.left_out import missing
 from .encodec import CompressionModel, EncodecModel
 from .lm import LMModel
 
@@ -204,13 +205,17 @@ def get_conditioner_provider(output_dim: int, cfg: "DictConfig") -> Conditioning
     for name, node in _optional_node(cfg, "conditioners").items():
         if name == "args":  # the peer keeps options of its dataset here
             continue
-        if node.get("model") != "t5":
-            raise UserError(f"conditioners.{name} is a '{node.get('model')}', not served; use t5 or conditioner=none")
-        t5 = node["t5"]
-        for key in ("finetune", "normalize_text"):
-            if t5.get(key):
-                raise UserError(f"conditioners.{name}.t5.{key} is not served; set it to false")
-        conditioners[name] = T5Conditioner(t5["name"], output_dim, word_dropout=t5.get("word_dropout", 0.0))
+        kind = node.get("model") if isinstance(node, dict) else node
+        if kind != "t5":
+            raise UserError(
+                f"conditioners.{name} is a '{kind}', which is not served; use t5 or conditioner=none "
+                "(see docs/COMPATIBILITY.md)"
+            )
+        if not isinstance(node, dict) or not isinstance(node.get("t5"), dict):
+            raise UserError(f"conditioners.{name} has no node t5 with its name; see config/conditioner/text2music.yaml")
+        conditioners[name] = _construct(
+            f"conditioners.{name}.t5", T5Conditioner, {**node["t5"], "output_dim": output_dim}
+        )
     return ConditioningProvider(conditioners)
 
 
@@ -256,3 +261,6 @@ def get_debug_lm_model(device: torch.device | str = "cpu") -> LMModel:
         causal=True,
     )
     return lm.to(device).eval()
+
+
+__getattr__ = missing(__name__)

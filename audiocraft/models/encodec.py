@@ -10,6 +10,7 @@ from torch import nn
 from ..errors import UserError
 from ..quantization.base import BaseQuantizer, QuantizedResult
 from ..utils.device import full_float32
+from ..utils.left_out import missing
 from .codec_blocks import decode_blocks, decode_long, encode_blocks, encode_long, needs_blocks
 
 __all__ = ["CompressionModel", "EncodecModel", "decode_blocks", "encode_blocks"]
@@ -192,3 +193,6 @@ class EncodecModel(CompressionModel):
     def decode_latent(self, codes: torch.Tensor) -> torch.Tensor:
         """codes [B, K, F] → latents [B, D, F], float32."""
         return self.quantizer.decode(codes)
+
+
+__getattr__ = missing(__name__)

@@ -12,17 +12,13 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError
-from ..utils.weights import read_safetensors
-
-HF_FILE = "model.safetensors"
-_NEWER_NORM_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+from ..utils.weights import HF_CONFIG_FILE, WEIGHTS_FILE, old_norm_name, read_safetensors
 
 
 def map_hf_key(key: str, upsampling: tp.Collection[int]) -> str:
     """Our state-dict key for one of theirs; `upsampling` lists the decoder's layers that are transposed
     convolutions."""
-    for theirs, ours in _NEWER_NORM_NAMES.items():
-        key = key.replace(theirs, ours)
+    key = old_norm_name(key)
     if key.startswith("quantizer."):
         return key.replace("quantizer.layers.", "quantizer.vq.layers.").replace(".codebook.", "._codebook.")
     key = re.sub(r"^(encoder|decoder)\.layers\.", r"\1.model.", key)
@@ -123,9 +119,9 @@ def read_hf_codec(folder: str | Path) -> tuple[dict[str, torch.Tensor], str]:
         UserError: a file is missing, damaged, or describes no codec that this project can build.
     """
     folder = Path(folder)
-    config_path, weights_path = folder / "config.json", folder / HF_FILE
+    config_path, weights_path = folder / HF_CONFIG_FILE, folder / WEIGHTS_FILE
     if not config_path.is_file():
-        raise UserError(f"{folder} lacks config.json; a Hugging Face codec is a config.json and a {HF_FILE}")
+        raise UserError(f"{folder} lacks {HF_CONFIG_FILE}; a Hugging Face codec is that and a {WEIGHTS_FILE}")
     try:
         hf = json.loads(config_path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:

@@ -1,32 +1,51 @@
-"""From a run to a model folder that plays here and in the peer: `state_dict.bin` and `compression_state_dict.bin`.
+"""From a run or a model to a model folder, in the peer's layout or in ours.
 
-A file of the folder is a `torch.save` dict: `best_state` (float32 tensors), `xp.cfg` (YAML text), `version`,
-`exported: True`; a codec that the peer knows by name is only named: `pretrained`, `version`, `exported`. Beside them
-`export.json` says which run, epoch and weights were taken.
+`peer` plays here and in the peer: `state_dict.bin` and `compression_state_dict.bin`, each a `torch.save` dict of
+`best_state` (float32 tensors), `xp.cfg` (YAML text), `version`, `exported: True`; a codec that the peer knows by name
+is only named: `pretrained`, `version`, `exported`.
+
+`safetensors` is ours, and ready for the hub: `model.safetensors` (tensors of the types they had), `config.yaml` (the
+same text), `README.md` (a model card), and the codec likewise in `codec/`, or named in the config.
+
+Beside both `export.json` says which run, epoch and weights were taken.
 """
 
 import json
 import logging
+import shutil
 import typing as tp
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-
-import torch
 
 from .. import __version__
 from ..environment import AudioCraftEnvironment
 from ..errors import UserError
 from ..utils.checkpoint import numbered_checkpoints, resolve_checkpoint_path
-from ..utils.export_config import export_config
-from ..utils.files import atomic_path
-from ..utils.weights import CODEC_FILE, LM_FILE, as_float32, package_config, read_package, select_state
-from . import loaders
+from ..utils.export_config import export_config, with_codec, without_null_conditioners
+from ..utils.files import write_files
+from ..utils.weights import (
+    CODEC_FILE,
+    CONFIG_FILE,
+    LM_FILE,
+    WEIGHTS_FILE,
+    Package,
+    package_config,
+    read_package,
+    select_state,
+)
+from . import loaders, locate
+from .layouts import MODEL_FILES, ModelContent, peer_files, safetensors_files, saving, text_file
+from .model_card import CARD_FILE
+
+if tp.TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 logger = logging.getLogger(__name__)
 
-Package = dict[str, tp.Any]
 # Codecs that the peer builds from their name alone; every other one travels whole.
 PEER_CODECS = ("facebook/encodec_24khz", "facebook/encodec_32khz")
+FORMATS = ("peer", "safetensors")
+FACTS_FILE = "export.json"
 
 
 def export_lm(checkpoint_path: str | Path, out_file: str | Path, state: str | None = None) -> Path:
@@ -42,13 +61,13 @@ def export_lm(checkpoint_path: str | Path, out_file: str | Path, state: str | No
         UserError: no such checkpoint or state, a damaged file, a full disk.
     """
     package = _Run(Path(checkpoint_path), state).package("transformer_lm", "MusicGen")
-    return _save({_file_in(out_file, LM_FILE): package})
+    return write_files({_file_in(out_file, LM_FILE): saving(package)})
 
 
 def export_encodec(checkpoint_path: str | Path, out_file: str | Path, state: str | None = None) -> Path:
     """Export the codec of a checkpoint of a compression run; as `export_lm`."""
     package = _Run(Path(checkpoint_path), state).package("encodec", "codec")
-    return _save({_file_in(out_file, CODEC_FILE): package})
+    return write_files({_file_in(out_file, CODEC_FILE): saving(package)})
 
 
 def export_pretrained_compression_model(pretrained_encodec: str, out_file: str | Path) -> Path:
@@ -60,65 +79,149 @@ def export_pretrained_compression_model(pretrained_encodec: str, out_file: str |
     Raises:
         UserError: nothing by that name, or it cannot be written in the peer's layout.
     """
-    return _save({_file_in(out_file, CODEC_FILE): _codec_package(str(pretrained_encodec))})
+    return write_files({_file_in(out_file, CODEC_FILE): saving(_codec_package(str(pretrained_encodec)))})
 
 
-def export_run(
-    run: str | Path, out_dir: str | Path, state: str | None = None, epoch: int | None = None, replace: bool = False
+def export_model(
+    model: str | Path,
+    out_dir: str | Path,
+    state: str | None = None,
+    epoch: int | None = None,
+    replace: bool = False,
+    format: str = "peer",
 ) -> Path:
-    """Export a run as a model folder.
+    """Write a run, or a model of any layout, as a model folder.
 
     Args:
-        run: signature, run folder, or a checkpoint file.
+        model: a run (signature, folder or checkpoint file), or a model or codec by any name that loads.
         out_dir: the folder; an earlier export of the same run in it is replaced.
-        state: `ema`, `best` or `model`; None for the averaged weights where the run kept some, else the last.
-        epoch: take the checkpoint that was kept for this epoch (1 is the first); None takes the last one.
+        state: of a run: `ema`, `best` or `model`; None for the averaged weights where the run kept some, else the last.
+        epoch: of a run: take the checkpoint kept for this epoch (1 is the first); None takes the last one.
         replace: also replace another model in that folder.
+        format: `peer` or `safetensors`.
     Returns:
         The folder.
     Raises:
-        UserError: no such run, epoch or state, another model in the folder, a damaged file, a full disk.
+        UserError: no such model, epoch, state or format, another model in the folder, a damaged file, a full disk.
     """
+    if format not in FORMATS:
+        raise UserError(f"there is no format {format!r}; choose one of {', '.join(FORMATS)}")
     out_dir = Path(out_dir)
-    taken = _Run(find_checkpoint(run, epoch), state)
+    content = read_model(model, state, epoch)
+    if Path(model).expanduser().is_dir() and out_dir.resolve() == Path(model).expanduser().resolve():
+        raise UserError(f"{out_dir} is the model itself; give another --out")
     if not replace:
-        _check_free(out_dir, taken.checkpoint.get("xp.sig"))
+        _check_free(out_dir, content.facts.get("run"))
+    files = peer_files(content) if format == "peer" else safetensors_files(content, out_dir.resolve().name)
+    if not replace and (out_dir / CARD_FILE).exists():
+        files.pop(CARD_FILE, None)  # somebody may have written to it
+    files |= {name: partial(shutil.copyfile, path) for name, path in content.beside.items()}
+    files[FACTS_FILE] = text_file(json.dumps(content.facts, indent=2) + "\n")
+    held = _held_files(out_dir)
+    if not replace and CONFIG_FILE in files.keys() - held and (out_dir / CONFIG_FILE).exists():
+        raise UserError(f"{out_dir} holds a {CONFIG_FILE} of something else; give another --out, or --replace")
+    write_files({out_dir / name: writer for name, writer in files.items()})
+    # What an earlier export left must not stand beside another model, where it would be found first.
+    for name in held - files.keys():
+        (out_dir / name).unlink()
+    return out_dir
+
+
+def _held_files(folder: Path) -> set[str]:
+    """Files of a model in a folder. A config.yaml without weights beside it is somebody else's."""
+    held = {name for name in MODEL_FILES if (folder / name).is_file()}
+    return {name for name in held if Path(name).name != CONFIG_FILE or str(Path(name).with_name(WEIGHTS_FILE)) in held}
+
+
+def read_model(model: str | Path, state: str | None = None, epoch: int | None = None) -> ModelContent:
+    """What a run, or a model of any layout, consists of; arguments and errors as `export_model`."""
+    path = resolve_checkpoint_path(model)
+    if epoch is not None or (path is not None and _is_run(path)):
+        return _run_content(find_checkpoint(model, epoch), state)
+    if state is not None:
+        raise UserError(f"{model} is no run and has only one set of weights; leave --state out")
+    if locate.shipped_codec(str(model)):
+        return _codec_content(model)
+    try:
+        package = loaders.load_lm_model_ckpt(model)
+    except locate.NoModel as missing:
+        try:
+            return _codec_content(model)
+        except locate.NoModel:
+            raise missing from None
+    cfg = package_config(package, package["path"])
+    return _lm_content(model, package, cfg) if "transformer_lm" in cfg else _codec_content(model)
+
+
+def _is_run(path: Path) -> bool:
+    if path.suffix == ".safetensors":
+        return False
+    package = read_package(path)
+    return "model" in package and "exported" not in package
+
+
+def _run_content(path: Path, state: str | None) -> ModelContent:
+    taken = _Run(path, state)
     if taken.state == "best" and _valid_samples(taken.cfg) <= 1:
         logger.warning("'best' was picked on one validation sample: that is noise; --state ema is the safer choice")
     is_codec = taken.cfg.get("solver") == "compression"
-    codec = None if is_codec else loaders.trained_codec(taken.cfg, taken.path)
-    kept = codec == str(taken.path.parent / CODEC_FILE)
+    codec = None if is_codec else locate.trained_codec(taken.cfg, path)
+    kept = codec == str(path.parent / CODEC_FILE)
     facts = {
         "run": taken.checkpoint.get("xp.sig"),
-        "checkpoint": taken.path.name,
+        "checkpoint": path.name,
         "epoch": len(taken.history) or None,
         "state": taken.state,
         "codec": str(taken.cfg.compression_model_checkpoint) if kept else codec,
         "metrics": taken.history[-1] if taken.history else {},
         "version": __version__,
     }
-    files: dict[Path, Package | str] = {}
     if codec is None:
-        files[out_dir / CODEC_FILE] = taken.package("encodec", "codec")
-    else:
-        files[out_dir / CODEC_FILE] = _codec_package(codec)
-        files[out_dir / LM_FILE] = taken.package("transformer_lm", "MusicGen")
-    files[out_dir / "export.json"] = json.dumps(facts, indent=2) + "\n"
-    _save(files)
-    if codec is None:
-        # A folder that once held a language model must not keep it beside another codec.
-        (out_dir / LM_FILE).unlink(missing_ok=True)
-    return out_dir
+        return ModelContent(taken.package("encodec", "codec"), facts=facts)
+    return ModelContent(_codec_package(codec), taken.package("transformer_lm", "MusicGen"), facts)
+
+
+def _lm_content(name: str | Path, package: Package, cfg: "DictConfig") -> ModelContent:
+    """A language model as it is: its config's text says what the peer's builders are to make of it."""
+    folder = package["path"].parent
+    beside: dict[str, Path] = {}
+    for t5 in loaders.local_t5s(cfg):
+        source = (folder / t5.name).resolve()
+        if source.is_relative_to(folder.resolve()):
+            files = [file for file in source.rglob("*") if file.is_file()]
+            beside |= {str(file.relative_to(folder.resolve())): file for file in files}
+    facts = _told_facts(folder) or _origin(name)
+    facts.setdefault("codec", str(cfg.get("compression_model_checkpoint")))
+    text = without_null_conditioners(with_codec(package["xp.cfg"], facts["codec"]))
+    lm = {**package, "xp.cfg": text}
+    return ModelContent(_codec_package(loaders.codec_of(name, package)), lm, facts, beside)
+
+
+def _codec_content(name: str | Path) -> ModelContent:
+    package = loaders.codec_package(name)
+    facts = _told_facts(package["path"].parent) or _origin(name)
+    return ModelContent(_peer_codec(package), facts=facts)
+
+
+def _origin(name: str | Path) -> dict[str, tp.Any]:
+    """Of a model that does not tell: what it was asked for by, without the folders of this machine."""
+    return {"model": Path(name).name if Path(name).expanduser().exists() else str(name), "version": __version__}
+
+
+def _told_facts(folder: Path) -> dict[str, tp.Any]:
+    """What an earlier export says of itself; nothing where there is none."""
+    try:
+        facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _check_free(folder: Path, run: str | None) -> None:
     """Refuse a folder that holds a model of anything but this run."""
-    if not any((folder / name).exists() for name in (LM_FILE, CODEC_FILE)):
+    if not _held_files(folder):
         return
-    try:
-        held = json.loads((folder / "export.json").read_text(encoding="utf-8"))["run"]
-    except (OSError, ValueError, KeyError, TypeError):
-        held = None
+    held = _told_facts(folder).get("run")
     if held is None or held != run:
         what = "another model" if held is None else f"the model of run {held}"
         raise UserError(f"{folder} holds {what}; give another --out, or --replace")
@@ -161,43 +264,18 @@ class _Run:
             raise UserError(
                 f"{self.path} is not a checkpoint of a {kind} run (its config has no {section}); give another run"
             )
-        return _package(self._weights, export_config(self.cfg))
+        return {"best_state": self._weights, "xp.cfg": export_config(self.cfg)}
 
 
 def _codec_package(name: str) -> Package:
     """What the export file of a codec will hold: its name where the peer knows it, else the codec itself."""
-    bare = name.removeprefix("//pretrained/")
-    if bare in PEER_CODECS:
-        return {"pretrained": bare, "exported": True, "version": __version__}
-    if Path(name).name == CODEC_FILE and "pretrained" in (named := loaders.load_compression_model_ckpt(name)):
-        return _codec_package(named["pretrained"])
-    package = loaders.codec_package(name)
-    return _package(package["best_state"], export_config(package_config(package, package["path"])))
+    package = loaders.codec_package(name, stop_at=PEER_CODECS)
+    return package if "pretrained" in package else _peer_codec(package)
 
 
-def _package(weights: dict[str, torch.Tensor], cfg: str) -> Package:
-    # clone: a tensor that views a larger storage would drag all of it into the file.
-    state = {
-        name: value.clone() if value.untyped_storage().nbytes() != value.nbytes else value.contiguous()
-        for name, value in as_float32(weights).items()
-    }
-    return {"best_state": state, "xp.cfg": cfg, "version": __version__, "exported": True}
-
-
-def _save(files: tp.Mapping[Path, Package | str]) -> Path:
-    """Write all files (packages by torch, texts as they are) before the first takes the place of a former one.
-
-    Returns:
-        The path of the first.
-    """
-    with ExitStack() as ready:
-        for path, content in files.items():
-            temporary = ready.enter_context(atomic_path(path))
-            if isinstance(content, str):
-                temporary.write_text(content, encoding="utf-8")
-            else:
-                torch.save(content, temporary)
-    return next(iter(files))
+def _peer_codec(package: Package) -> Package:
+    """A codec with all that the peer's builders look for in its config."""
+    return {**package, "xp.cfg": export_config(package_config(package, package["path"]))}
 
 
 def _file_in(out: str | Path, name: str) -> Path:

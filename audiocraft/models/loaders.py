@@ -1,37 +1,35 @@
-"""From a name to a model: exports, runs of this project, what ships with it, and the Hugging Face hub.
-
-A name is one of: a folder or file; `//pretrained/NAME` (a codec that ships here or on the hub, or a local path);
-`//sig/SIG` or a bare signature (a run of this project); `//reference/PATH` (under the team's reference folder); a hub
-id such as `facebook/musicgen-small`; an https address.
+"""From a name to a model. What names there are and where their files lie: `locate`.
 
 Models are built without values and take their weights straight from the mapped file: loading costs about one reading
-of the file, and no random start that would be thrown away.
+of the file, and no random start that would be thrown away. No file is trusted: weights are read as plain tensors, and
+a config reads nothing but itself.
 """
 
-import re
 import typing as tp
 from pathlib import Path
 
 import torch
 
 from .. import __version__
-from ..environment import AudioCraftEnvironment, resource_dir
 from ..errors import UserError
-from ..utils.checkpoint import checkpoint_name, resolve_checkpoint_path
+from ..utils import left_out
+from ..utils.hub import get_audiocraft_cache_dir
 from ..utils.weights import (
-    CODEC_FILE,
-    LM_FILE,
+    CONFIG_FILE,
+    HF_CONFIG_FILE,
+    WEIGHTS_FILE,
+    Package,
     fill_model,
     package_config,
     read_package,
     read_safetensors,
     select_state,
+    with_old_norm_names,
     without_values,
 )
-from . import builders
+from . import builders, locate
 from .encodec import CompressionModel
-from .encodec_hf import HF_FILE, read_hf_codec
-from .hub import get_audiocraft_cache_dir, hub_file, is_hub_id, url_file
+from .encodec_hf import read_hf_codec
 from .lm import LMModel
 
 if tp.TYPE_CHECKING:
@@ -45,14 +43,7 @@ __all__ = [
     "load_lm_model_ckpt",
 ]
 
-SHIPPED_CODEC = "mini_32khz"
-Package = dict[str, tp.Any]
-
-_CODEC_WAYS_OUT = (
-    "give a local path, a cache that holds it (AUDIOCRAFT_CACHE_DIR or HF_HOME), "
-    f"or the codec that ships here, compression_model_checkpoint=//pretrained/{SHIPPED_CODEC}"
-)
-_LM_WAYS_OUT = "give a local folder, or a cache that holds it (AUDIOCRAFT_CACHE_DIR or HF_HOME)"
+_MOST_NAMES = 4  # that codecs may pass on to each other
 
 
 def load_lm_model_ckpt(file_or_url_or_id: str | Path, cache_dir: str | None = None) -> Package:
@@ -64,12 +55,11 @@ def load_lm_model_ckpt(file_or_url_or_id: str | Path, cache_dir: str | None = No
     Raises:
         UserError: nothing by that name, or a damaged file.
     """
-    if _shipped(str(file_or_url_or_id)):
+    if locate.shipped_codec(str(file_or_url_or_id)):
         raise UserError(
             f"{file_or_url_or_id} is a codec and makes nothing by itself; give a model trained on its codes"
         )
-    path = _find_file(file_or_url_or_id, LM_FILE, cache_dir, _LM_WAYS_OUT)
-    return _read_package(path)
+    return _read_package(locate.find_lm(file_or_url_or_id, cache_dir))
 
 
 def load_lm_model(
@@ -91,94 +81,83 @@ def build_lm_model(package: Package, device: torch.device | str = "cpu") -> LMMo
     cfg = package_config(package, path)
     if "transformer_lm" not in cfg:
         raise UserError(f"{path} is not a language model (its config has no transformer_lm); give a MusicGen")
+    if (cfg.get("interleave_stereo_codebooks") or {}).get("use"):
+        raise UserError(left_out.message(f"the interleaved stereo of {path}"))
     # Whatever the run trained with, playing is done in float32 on the device that was asked for.
     cfg.device, cfg.dtype = str(device), "float32"
     _resolve_local_t5(cfg, path.parent)
     with without_values("meta"):
-        model = builders.get_lm_model(cfg)
+        model = _build(builders.get_lm_model, cfg, path)
     fill_model(model, package["best_state"], path)
     model.cfg = cfg  # type: ignore[assignment]
     return model.to(device).eval()
 
 
+_Model = tp.TypeVar("_Model", LMModel, CompressionModel)
+
+
+def _build(builder: tp.Callable[["DictConfig"], _Model], cfg: "DictConfig", path: Path) -> _Model:
+    """Build from a config that may hold anything."""
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return builder(cfg)
+    except UserError as error:
+        raise UserError(f"the config inside {path} does not work: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OmegaConfBaseException) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else (str(error).splitlines() or [repr(error)])[0]
+        raise UserError(
+            f"the config inside {path} does not describe a model ({reason}); export the model again"
+        ) from error
+
+
 def _resolve_local_t5(cfg: "DictConfig", folder: Path) -> None:
     """A T5 named `./…` lies beside the weights that use it."""
-    for conditioner in (cfg.get("conditioners") or {}).values():
-        t5 = conditioner.get("t5") if conditioner else None
-        if t5 and str(t5.get("name", "")).startswith("."):
-            t5.name = str((folder / t5.name).resolve())
+    for t5 in local_t5s(cfg):
+        t5.name = str((folder / t5.name).resolve())
+
+
+def local_t5s(cfg: "DictConfig") -> list[tp.Any]:
+    """Nodes of the conditioners whose T5 is named `./…`, relative to the weights."""
+    conditioners = cfg.get("conditioners") or {}
+    nodes: list[tp.Any] = [node.get("t5") for node in conditioners.values() if hasattr(node, "get")]
+    return [node for node in nodes if hasattr(node, "get") and str(node.get("name") or "").startswith(".")]
 
 
 def codec_of(name: str | Path, package: Package) -> str:
-    """Name of the codec that belongs to a language model: the one beside it, else the one its config names.
+    """Name of the codec that belongs to a language model.
 
     Args:
         name: what the language model was asked for by.
         package: what `load_lm_model_ckpt` returned for it.
     """
     path = package["path"]
-    beside = (path.parent / CODEC_FILE).is_file()
-    if path.name == LM_FILE and not beside and not Path(name).expanduser().exists() and is_hub_id(str(name)):
-        return str(name)
-    return trained_codec(package_config(package, path), path)
-
-
-def trained_codec(cfg: "DictConfig", path: Path) -> str:
-    """Name of the codec that a language model was trained with; a local one by its absolute path.
-
-    Runs and exports keep it beside the weights; else the config names it. A relative path was meant from the folder
-    where the training was started, which is where its outputs folder is unless somebody moved that; from there it is
-    looked for first.
-
-    Args:
-        cfg: the model's config.
-        path: of its weights.
-    Raises:
-        UserError: the config names none, or a relative path that leads nowhere.
-    """
-    if (path.parent / CODEC_FILE).is_file():
-        return str(path.parent / CODEC_FILE)
-    name = str(cfg.get("compression_model_checkpoint") or "")
-    if not name:
-        raise UserError(f"{path} names no codec and no {CODEC_FILE} lies beside it; export the model again")
-    bare = name.removeprefix("//pretrained/")
-    shipped = bare != name and "/" not in bare
-    if shipped or bare.startswith(("//", "https://", "~")) or Path(bare).is_absolute():
-        return name
-    run = path.resolve().parent
-    # A run is FOLDER/outputs/xps/SIGNATURE.
-    starts = [run.parents[2]] if run.parent.name == "xps" and len(run.parents) > 2 else []
-    for start in (*starts, Path.cwd()):
-        if (start / bare).exists():
-            return str((start / bare).resolve())
-    if "/" in bare and not is_hub_id(bare):
-        raise UserError(
-            f"the codec {name!r} that {path} was trained with is not there from here; run this in the folder where the "
-            "training was started, or put the codec back there"
-        )
-    return name
+    return locate.codec_name_of(name, path, package_config(package, path))
 
 
 def load_compression_model_ckpt(file_or_url_or_id: str | Path, cache_dir: str | None = None) -> Package:
-    """Read a codec's weights and config in the peer's layout, without building it.
+    """Read a codec's weights and config in the peer's layout, whatever layout it is stored in, without building it.
 
     Returns:
         As `load_lm_model_ckpt`; or `pretrained`, the name of another codec.
     Raises:
         UserError: nothing by that name, or a damaged file.
     """
-    path = _find_file(file_or_url_or_id, CODEC_FILE, cache_dir, _CODEC_WAYS_OUT)
-    return _read_package(path)
+    path = locate.find_codec(file_or_url_or_id, cache_dir)
+    package = _read_package(path)
+    if "pretrained" in package:
+        return package
+    if path.name == WEIGHTS_FILE:
+        cfg = package_config(package, path)
+        if "encodec" not in cfg and "transformer_lm" in cfg:
+            return {"pretrained": locate.trained_codec(cfg, path).removeprefix("//pretrained/"), "path": path}
+    return {**package, "best_state": with_old_norm_names(package["best_state"])}
 
 
 def load_compression_model(
     file_or_url_or_id: str | Path, device: torch.device | str = "cpu", cache_dir: str | None = None
 ) -> CompressionModel:
     """Load a codec (eval mode, float32) from any of the layouts known here.
-
-    Taken are: an export or a folder with `compression_state_dict.bin`, a codec run, a Hugging Face folder
-    (config.json + model.safetensors), a folder of ours (config.yaml + model.safetensors), and any name of the module's
-    list.
 
     Raises:
         UserError: nothing by that name, no hub, a damaged file, or weights that do not fit their config.
@@ -192,85 +171,57 @@ def load_compression_model(
         raise UserError(f"{path} is not a codec (its config has no encodec); give an EnCodec")
     cfg.device = "cpu"
     with without_values("cpu"):  # weight normalisation takes norms
-        model = builders.get_compression_model(cfg)
+        model = _build(builders.get_compression_model, cfg, path)
     fill_model(model, package["best_state"], path)
     return model.to(device).eval()
 
 
-def codec_package(name: str | Path, cache_dir: str | None = None) -> Package:
-    """Weights and config of a codec as the peer lays them out, whatever layout it is stored in."""
-    if folder := _safetensors_folder(str(name), cache_dir):
-        weights, config = folder / HF_FILE, folder / "config.yaml"
-        if config.is_file():
-            # Bytes that are no text make no YAML either, which is told where it is read.
-            text = config.read_text(encoding="utf-8", errors="replace")
-            return {"best_state": read_safetensors(weights), "xp.cfg": text, "version": __version__, "path": weights}
-        state, text = read_hf_codec(folder)
-        return {"best_state": state, "xp.cfg": text, "version": __version__, "path": weights}
-    package = load_compression_model_ckpt(name, cache_dir)
-    return codec_package(f"//pretrained/{package['pretrained']}", cache_dir) if "pretrained" in package else package
+def codec_package(name: str | Path, cache_dir: str | None = None, stop_at: tp.Collection[str] = ()) -> Package:
+    """Weights and config of a codec as the peer lays them out, those that are only named looked up.
 
-
-def _safetensors_folder(name: str, cache_dir: str | None) -> Path | None:
-    """The folder of a codec whose weights are a `model.safetensors`: shipped here, local, or from the hub."""
-    bare = name.removeprefix("//pretrained/")
-    folder = Path(bare).expanduser()
-    if folder.exists() and bare == name:
-        return folder if (folder / HF_FILE).is_file() else None
-    if shipped := _shipped(bare):
-        return shipped
-    if folder.exists():
-        return folder if (folder / HF_FILE).is_file() else None
-    if not is_hub_id(bare):
-        return None
-    found = hub_file(bare, (CODEC_FILE, HF_FILE), cache_dir, _CODEC_WAYS_OUT)
-    if found is None or found.name == CODEC_FILE:
-        return None
-    hub_file(bare, ("config.json",), cache_dir, _CODEC_WAYS_OUT)
-    return found.parent
-
-
-def _shipped(name: str) -> Path | None:
-    """The folder of a codec that ships here."""
-    bare = name.removeprefix("//pretrained/")
-    folder = resource_dir("assets") / bare
-    return folder if re.fullmatch(r"\w+", bare) and (folder / HF_FILE).is_file() else None
-
-
-def _find_file(name: str | Path, filename: str, cache_dir: str | None, ways_out: str) -> Path:
-    """Where the weights are: an export's file, else a run's checkpoint, else a file of the hub."""
-    text = str(name).removeprefix("//pretrained/")
-    if text.startswith("https://"):
-        return url_file(text, cache_dir, ways_out)
-    folder = Path(text).expanduser()
-    if (folder / filename).is_file():
-        return folder / filename
-    if found := resolve_checkpoint_path(text):
-        return found
-    if folder.is_dir():
-        names = f"{filename}, {HF_FILE}" if filename == CODEC_FILE else filename
-        raise UserError(f"{folder} holds none of {names}, {checkpoint_name()}; give the folder of a model or of a run")
-    if is_hub_id(text):
-        if found := hub_file(text, (filename,), cache_dir, ways_out):
-            return found
-        raise UserError(f"{text} on the hub has no {filename}; {ways_out}")
-    if re.fullmatch(r"[0-9a-f]{8}", text) or text.startswith("//sig/"):
-        runs = AudioCraftEnvironment.get_dora_dir() / "xps"
-        raise UserError(
-            f"there is no run {text} with a checkpoint in {runs}; start in the folder where it was trained, "
-            "or set AUDIOCRAFT_DORA_DIR to its outputs"
-        )
-    raise UserError(f"there is no model {str(name)!r}: no such file, folder, run or hub name; {ways_out}")
+    Args:
+        stop_at: names that are not looked up: the result is then `pretrained`, the name.
+    Raises:
+        UserError: as `load_compression_model_ckpt`, or names that lead nowhere.
+    """
+    asked = name
+    for _ in range(_MOST_NAMES):
+        if (bare := str(name).removeprefix("//pretrained/")) in stop_at:
+            return {"pretrained": bare}
+        package = load_compression_model_ckpt(name, cache_dir)
+        if "pretrained" not in package:
+            return package
+        name = f"//pretrained/{package['pretrained']}"
+    raise UserError(f"the codec {asked} only names others in turn ({name}); give one that has weights")
 
 
 def _read_package(path: Path) -> Package:
     """Read an export, or a run's checkpoint as if it had been exported."""
+    if path.suffix == ".safetensors":
+        return _read_folder(path)
     package = read_package(path)
     if "pretrained" in package:
-        return package
+        return {**package, "path": path}
     if "exported" not in package and "model" in package:
         state_name, state = select_state(package, None, path)
         package = {"best_state": state, "xp.cfg": package.get("xp.cfg"), "state": state_name, "version": __version__}
     if not isinstance(package.get("best_state"), dict):
         raise UserError(f"{path} holds no weights (best_state); export the model again")
     return {**package, "path": path}
+
+
+def _read_folder(weights: Path) -> Package:
+    """Read a model whose weights are a safetensors file: of our layout, or a codec of Hugging Face's."""
+    config = weights.parent / CONFIG_FILE
+    if config.is_file():
+        # Bytes that are no text make no YAML either, which is told where it is read.
+        text = config.read_text(encoding="utf-8", errors="replace")
+        state = read_safetensors(weights)
+    elif (weights.parent / HF_CONFIG_FILE).is_file():
+        state, text = read_hf_codec(weights.parent)
+    else:
+        raise UserError(
+            f"{weights.parent} has neither {CONFIG_FILE} (a model of ours) nor {HF_CONFIG_FILE} (a Hugging Face codec) "
+            f"beside {weights.name}; copy the whole folder"
+        )
+    return {"best_state": state, "xp.cfg": text, "version": __version__, "path": weights}

@@ -1,15 +1,20 @@
 """MusicGen (arXiv 2306.05284): a transformer over codec tokens, with or without text."""
 
+import re
+import typing as tp
 from pathlib import Path
 
 import torch
 
 from ..errors import UserError
+from ..utils import left_out
 from ..utils.device import resolve_device
 from .genmodel import BaseGenModel
 
 # Short names of the peer's models on the hub.
-_HUB_NAMES = {size: f"facebook/musicgen-{size}" for size in ("small", "medium", "large")}
+_HUB_NAMES = {size: f"facebook/musicgen-{size}" for size in ("small", "medium", "large", "melody", "style")}
+# Models of the peer that are not served, told apart before they are fetched.
+_NOT_SERVED = re.compile(r"facebook/(musicgen-(melody|style|stereo)|audiogen|magnet|jasco|multiband)")
 
 
 class MusicGen(BaseGenModel):
@@ -22,9 +27,9 @@ class MusicGen(BaseGenModel):
         """Load a model for playing, in float32.
 
         Args:
-            name: the folder of an export (`state_dict.bin` + `compression_state_dict.bin`, ours or the peer's), a run
-                of this project (signature, `//sig/SIG` or folder; the averaged weights), a hub id, or `debug` (tiny and
-                random).
+            name: the folder of an export (`state_dict.bin` + `compression_state_dict.bin`, ours or the peer's, or
+                `model.safetensors` + `config.yaml`), a run of this project (signature, `//sig/SIG` or folder; the
+                averaged weights), a hub id, or `debug` (tiny and random).
             device: where to; None takes the fastest there is.
         Raises:
             UserError: nothing by that name, damaged files, or a codec that does not match the language model.
@@ -36,12 +41,20 @@ class MusicGen(BaseGenModel):
             codec = builders.get_debug_compression_model(device)
             return MusicGen("debug", codec, builders.get_debug_lm_model(device), max_duration=30)
         name = _HUB_NAMES.get(str(name), str(name))
+        if _NOT_SERVED.match(name) and not Path(name).exists():
+            raise UserError(left_out.message(name))
         package = loaders.load_lm_model_ckpt(name)
         lm = loaders.build_lm_model(package, device)
         codec_name = loaders.codec_of(name, package)
         model = MusicGen(name, loaders.load_compression_model(codec_name, device), lm)
         model.files = {"model": str(package["path"]), "codec": codec_name}
         return model
+
+    def __getattr__(self, name: str) -> tp.Any:
+        # Asked only for what is not there.
+        if name in left_out.METHODS:
+            raise AttributeError(left_out.message(f"MusicGen.{name}"))
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def set_generation_params(
         self,

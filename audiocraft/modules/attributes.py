@@ -133,18 +133,30 @@ def dropout_condition(sample: ConditioningAttributes, condition_type: str, condi
     return out
 
 
-class AttributeDropout(nn.Module):
-    """Forgets single conditions of single clips while training, so that a model learns to do without each.
+class _Dropout(nn.Module):
+    """Draws from torch's global random numbers, which checkpoints save; or, with a seed, from its own."""
 
-    Draws from torch's global random numbers, which checkpoints save.
+    def __init__(self, seed: int | None) -> None:
+        super().__init__()
+        self._random = None if seed is None else torch.Generator().manual_seed(seed)
+
+    def _happens(self, p: float) -> bool:
+        return torch.rand(1, generator=self._random).item() < p
+
+
+class AttributeDropout(_Dropout):
+    """Forgets single conditions of single clips while training, so that a model learns to do without each.
 
     Args:
         p: kind -> name -> probability, for instance `{"text": {"description": 0.1}}`.
         active_on_eval: drop while evaluating too.
+        seed: of its own random numbers; None takes torch's global ones.
     """
 
-    def __init__(self, p: tp.Mapping[str, tp.Mapping[str, float]], active_on_eval: bool = False) -> None:
-        super().__init__()
+    def __init__(
+        self, p: tp.Mapping[str, tp.Mapping[str, float]], active_on_eval: bool = False, seed: int | None = None
+    ) -> None:
+        super().__init__(seed)
         self.p = {kind: dict(names) for kind, names in p.items()}
         self.active_on_eval = active_on_eval
 
@@ -156,26 +168,30 @@ class AttributeDropout(nn.Module):
         for kind, names in self.p.items():
             for name, p in names.items():
                 for i, sample in enumerate(out):
-                    if name in sample[kind] and torch.rand(1).item() < p:
+                    if name in sample[kind] and self._happens(p):
                         out[i] = dropout_condition(sample, kind, name)
         return out
 
 
-class ClassifierFreeGuidanceDropout(nn.Module):
+class ClassifierFreeGuidanceDropout(_Dropout):
     """Forgets all conditions of a clip with probability `p` while training.
 
     The model so learns the unconditional distribution that classifier-free guidance needs (arXiv 2207.12598).
+
+    Args:
+        p: how often.
+        seed: as for `AttributeDropout`.
     """
 
-    def __init__(self, p: float) -> None:
-        super().__init__()
+    def __init__(self, p: float, seed: int | None = None) -> None:
+        super().__init__(seed)
         self.p = p
 
     def forward(self, samples: list[ConditioningAttributes]) -> list[ConditioningAttributes]:
         """The samples, one per clip, some of them as copies that say nothing; in evaluation as they are."""
         if not self.training or self.p <= 0:
             return samples
-        return [drop_all_conditions(s) if torch.rand(1).item() < self.p else s for s in samples]
+        return [drop_all_conditions(s) if self._happens(self.p) else s for s in samples]
 
 
 def drop_all_conditions(sample: ConditioningAttributes) -> ConditioningAttributes:

@@ -3,16 +3,14 @@
 `conditioner=none` is the usual case here and costs nothing: no conditioner, no tensor, no import of transformers.
 """
 
-import json
 import typing as tp
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..utils.left_out import missing
 from .attributes import (
     AttributeDropout,
     ClassifierFreeGuidanceDropout,
@@ -27,6 +25,7 @@ from .attributes import (
     nullify_joint_embed,
     nullify_wav,
 )
+from .t5 import T5_WIDTHS, load_t5, t5_width
 from .transformer import create_sin_embedding
 
 __all__ = [
@@ -78,19 +77,6 @@ class TextConditioner(BaseConditioner):
     """A conditioner whose `tokenize` takes a list of texts."""
 
 
-# Widths of the encoders known by name, so that a model can be built before its T5 is there.
-T5_WIDTHS = {
-    "t5-small": 512,
-    "t5-base": 768,
-    "t5-large": 1024,
-    "t5-3b": 1024,
-    "t5-11b": 1024,
-    "google/flan-t5-small": 512,
-    "google/flan-t5-base": 768,
-    "google/flan-t5-large": 1024,
-    "google/flan-t5-xl": 2048,
-    "google/flan-t5-xxl": 4096,
-}
 T5_END_ID = 1  # T5's end-of-text token, all that is left of an empty text
 
 
@@ -102,18 +88,36 @@ class T5Conditioner(TextConditioner):
     Args:
         name: a T5 known by name, or a folder with its config.json, weights and tokenizer.
         output_dim: D.
+        finetune, normalize_text: not served, only False.
+        device: where the projection is put; None leaves it on torch's default. T5 follows it.
+        autocast_dtype: what T5 computes in: float32 alone is served, as it overflows in float16.
         word_dropout: probability of leaving out each word, while training.
 
     Raises:
-        UserError: the width of `name` is not known.
+        UserError: the width of `name` is not known, or an option that is not served.
     """
 
     MODELS_DIMS: tp.ClassVar[dict[str, int]] = T5_WIDTHS
 
-    def __init__(self, name: str, output_dim: int, word_dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        output_dim: int,
+        finetune: bool = False,
+        device: torch.device | str | None = None,
+        autocast_dtype: str | None = "float32",
+        word_dropout: float = 0.0,
+        normalize_text: bool = False,
+    ) -> None:
         super().__init__(t5_width(name), output_dim)
+        for option, value in (("finetune", finetune), ("normalize_text", normalize_text)):
+            if value:
+                raise UserError(f"{option} of a T5 is not served; set conditioners.*.t5.{option}=false")
+        if autocast_dtype not in (None, "float32"):
+            raise UserError(f"T5 in {autocast_dtype} is not served; set autocast_dtype to float32")
         self.name = name
         self.word_dropout = word_dropout
+        self.to(device)
 
     def tokenize(self, x: list[str | None]) -> dict[str, Tensor]:
         """Token ids and attention mask, int64 [B, L]; rows of empty or missing texts have a mask of zeros."""
@@ -124,7 +128,7 @@ class T5Conditioner(TextConditioner):
         if not given.any():  # needs neither tokenizer nor T5
             ids = torch.full((len(texts), 1), T5_END_ID)
             return {"input_ids": ids, "attention_mask": torch.zeros_like(ids)}
-        tokenizer, _ = _load_t5(self.name)
+        tokenizer, _ = load_t5(self.name)
         tokens = tokenizer(texts, return_tensors="pt", padding=True)
         return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"] * given[:, None]}
 
@@ -145,7 +149,7 @@ class T5Conditioner(TextConditioner):
 
     @torch.no_grad()
     def _encode(self, ids: Tensor, mask: Tensor, device: torch.device) -> Tensor:
-        _, encoder = _load_t5(self.name)
+        _, encoder = load_t5(self.name)
         encoder.to(device)
         # A row without any token to look at would be undefined; its result is masked out afterwards.
         mask = mask.clone()
@@ -154,53 +158,19 @@ class T5Conditioner(TextConditioner):
             return encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
 
 
-def t5_width(name: str) -> int:
-    """Width of the hidden states of T5 `name`, a known name or a folder.
-
-    Raises:
-        UserError: it is neither.
-    """
-    if name in T5_WIDTHS:
-        return T5_WIDTHS[name]
-    config = Path(name) / "config.json"
-    try:
-        return int(json.loads(config.read_text())["d_model"])
-    except (OSError, ValueError, KeyError):
-        known = ", ".join(T5_WIDTHS)
-        raise UserError(f"no T5 in {name}: give a folder with its config.json, or one of {known}") from None
-
-
-@lru_cache(maxsize=1)  # shared by all copies of a model (EMA, best state); the encoder is frozen
-def _load_t5(name: str) -> tuple[tp.Any, tp.Any]:
-    """Tokenizer and encoder."""
-    try:
-        import transformers
-        from transformers.utils import logging
-    except ImportError:
-        raise UserError("text needs transformers; run: pip install micro-musicgen[text]") from None
-    bar_was_on = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        encoder = transformers.T5EncoderModel.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"cannot load the text encoder {name} ({reason}); name a local folder under conditioners.*.t5.name, "
-            "or generate without descriptions"
-        ) from error
-    finally:
-        if bar_was_on:
-            logging.enable_progress_bar()
-    return tokenizer, encoder.eval().requires_grad_(False)
-
-
 class ConditioningProvider(nn.Module):
-    """All conditioners of a model, by the name of the attribute each reads."""
+    """All conditioners of a model, by the name of the attribute each reads.
 
-    def __init__(self, conditioners: tp.Mapping[str, BaseConditioner]) -> None:
+    Args:
+        conditioners: name → conditioner.
+        device: where they are put; None leaves them where they are.
+    """
+
+    def __init__(
+        self, conditioners: tp.Mapping[str, BaseConditioner], device: torch.device | str | None = None
+    ) -> None:
         super().__init__()
-        self.conditioners = nn.ModuleDict(dict(conditioners))
+        self.conditioners = nn.ModuleDict(dict(conditioners)).to(device)
 
     @property
     def text_conditions(self) -> list[str]:
@@ -308,3 +278,6 @@ class ConditionFuser(nn.Module):
         """`input` [B, S, D] with sums and prefix, [B, P + S, D], and what cross-attention looks at, [B, L, D]."""
         fused = self.gather(conditions)
         return fused.enter(input), fused.cross
+
+
+__getattr__ = missing(__name__)

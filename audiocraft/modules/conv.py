@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import UserError
+from ..utils.left_out import missing
 
 CONV_NORMALIZATIONS = ("none", "weight_norm", "time_group_norm")
 
@@ -270,3 +271,6 @@ class StreamableConvTranspose1d(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [B, C, F] → [B, C', F * stride]."""
         return unpad1d(self.convtr(x), self.trim)
+
+
+__getattr__ = missing(__name__)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from ..utils.left_out import missing
+
 
 class RotaryEmbedding(nn.Module):
     """Rotates adjacent pairs of channels by an angle that grows with the position.
@@ -44,3 +46,6 @@ class RotaryEmbedding(nn.Module):
     def rotate_qk(self, query: Tensor, key: Tensor, start: int = 0, time_dim: int = 1) -> tuple[Tensor, Tensor]:
         """Rotate queries and keys of the same positions."""
         return self.rotate(query, start, time_dim), self.rotate(key, start, time_dim)
+
+
+__getattr__ = missing(__name__)

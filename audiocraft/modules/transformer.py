@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import UserError
+from ..utils.left_out import missing
 from .activations import CustomGLU, get_activation_fn
 from .attention import StreamingMultiheadAttention
 from .kv_cache import KVCache
@@ -273,3 +274,6 @@ class StreamingTransformer(nn.Module):
         if self.weight_decay is not None:
             group["weight_decay"] = self.weight_decay
         return group
+
+
+__getattr__ = missing(__name__)

@@ -14,6 +14,8 @@ import torch.distributed
 import torch.nn.functional as F
 from torch import nn
 
+from ..utils.left_out import missing
+
 AUTO_DEAD_SHARE = 0.1
 """With `threshold_ema_dead_code: auto` a code is dead below this share of the average use, frames ÷ bins."""
 
@@ -311,3 +313,6 @@ class ResidualVectorQuantization(nn.Module):
         for layer, codes in zip(self._used(len(q_indices)), q_indices):
             total = total + layer.decode(codes)
         return total
+
+
+__getattr__ = missing(__name__)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from .. import optim
 from ..errors import UserError
 from ..utils.device import resolve_device
+from ..utils.left_out import missing
 from .adversaries import get_adversarial_losses as get_adversarial_losses
 from .adversaries import get_adversary as get_adversary
 from .adversaries import get_balancer as get_balancer
@@ -280,3 +281,6 @@ def get_audio_datasets(
     if prepare is not None:
         datasets = prepare(datasets)
     return {split: get_split_loader(cfg, split, dataset) for split, dataset in datasets.items()}
+
+
+__getattr__ = missing(__name__)

@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import UserError
 from ..utils import checkpoint as files
 from ..utils.files import free_bytes
+from ..utils.hub import is_hub_id
 from ..utils.rng import rng_state, seed_everything, set_rng_state
 from ..utils.weights import averaged_state
 from .progress import Averager
@@ -259,14 +260,18 @@ class CheckpointMixin(_Base):
         raise UserError(f"continue_from=//pretrained/{name} is not possible for {self.cfg.solver}; give a path")
 
     def _continue_from(self, source: str) -> None:
-        """Begin a new run from the weights of another: the averaged ones where there are any."""
-        if source.startswith("//pretrained/"):
+        """Begin a new run from the weights of another (the averaged ones where there are any) or of a model."""
+        path = files.resolve_checkpoint_path(source)
+        is_model = path is not None and path.suffix in (".bin", ".safetensors")  # written out, of any layout
+        is_elsewhere = is_hub_id(source) and not source.endswith(".th")
+        is_model |= path is None and (Path(source).expanduser().is_dir() or is_elsewhere)
+        if is_model or source.startswith("//pretrained/"):
             weights = self.load_from_pretrained(source.removeprefix("//pretrained/"))
         else:
-            path = files.resolve_checkpoint_path(source)
             if path is None:
                 raise UserError(
-                    f"continue_from={source} leads to no checkpoint; give a run's folder, //sig/SIGNATURE or a .th file"
+                    f"continue_from={source} leads to no checkpoint; give a run's folder, //sig/SIGNATURE, a .th file, "
+                    "a model's folder or //pretrained/NAME"
                 )
             state = files.load_checkpoint(path)
             if "model" not in state:

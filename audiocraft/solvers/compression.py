@@ -18,7 +18,6 @@ from ..metrics import codebook_usage, log_mel_distance, si_sdr
 from ..models import builders as model_builders
 from ..models import loaders
 from ..models.encodec import CompressionModel
-from ..utils.checkpoint import resolve_checkpoint_path
 from . import builders
 from .base import StandardSolver
 from .progress import Averager
@@ -199,12 +198,6 @@ class CompressionSolver(StandardSolver):
     def load_from_pretrained(self, name: str) -> dict[str, torch.Tensor]:
         """Weights of a codec known by name or path, to go on from (`continue_from=//pretrained/NAME`)."""
         return loaders.load_compression_model(f"//pretrained/{name}", device="cpu").state_dict()
-
-    def _continue_from(self, source: str) -> None:
-        path = Path(source).expanduser()
-        if path.suffix == ".bin" or (path.is_dir() and resolve_checkpoint_path(source) is None):
-            source = f"//pretrained/{path}"  # a codec written out: an asset, or beside an export
-        super()._continue_from(source)
 
     @staticmethod
     def model_from_checkpoint(checkpoint_path: Path | str, device: torch.device | str = "cpu") -> CompressionModel:

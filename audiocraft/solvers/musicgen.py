@@ -218,11 +218,5 @@ class MusicGenSolver(GenerateStage, StandardSolver):
     # Weights from elsewhere.
 
     def load_from_pretrained(self, name: str) -> dict[str, Any]:
-        """Weights of a language model on the hub or in the folder of an export."""
+        """Weights of a language model on the hub or in a model folder."""
         return load_lm_model_ckpt(name)["best_state"]
-
-    def _continue_from(self, source: str) -> None:
-        path = Path(source).expanduser()
-        if path.suffix == ".bin" or (path / "state_dict.bin").is_file():
-            source = f"//pretrained/{path}"
-        super()._continue_from(source)

@@ -11,6 +11,8 @@ import torch
 from ..environment import AudioCraftEnvironment
 from ..errors import UserError
 from .files import atomic_path
+from .hub import fetch_again
+from .left_out import missing
 
 _NUMBERED = re.compile(r"checkpoint_(\d+)\.th$")
 
@@ -70,7 +72,8 @@ def load_checkpoint(checkpoint_path: str | Path) -> Any:
                 f"{path} holds pickled objects, which are not read here; if it is a training checkpoint of audiocraft, "
                 "export it there (audiocraft.utils.export) and give the exported file"
             ) from error
-        raise UserError(f"{path} is damaged or no checkpoint{_way_out(path)}") from error
+        objects = ", or holds pickled objects, which are not read" if isinstance(error, pickle.UnpicklingError) else ""
+        raise UserError(f"{path} is damaged or no checkpoint{objects}{_way_out(path)}") from error
 
 
 def _check_sums(path: Path) -> None:
@@ -85,6 +88,8 @@ def _check_sums(path: Path) -> None:
 
 def _way_out(path: Path) -> str:
     """Which other checkpoint beside `path` to go back to, if it is one of a run; else the folder is somebody's own."""
+    if advice := fetch_again(path):
+        return f"; {advice}"
     if path.name != checkpoint_name() and not _NUMBERED.fullmatch(path.name):
         return "; check the path, or copy the file again"
     # A numbered checkpoint may be the same file under a second name, and then is as damaged.
@@ -116,3 +121,6 @@ def flush_stale_checkpoints(checkpoint_path: str | Path, keep_last: int | None =
     numbered = numbered_checkpoints(Path(checkpoint_path).parent)
     for _, path in numbered[: len(numbered) - kept]:
         path.unlink(missing_ok=True)
+
+
+__getattr__ = missing(__name__)

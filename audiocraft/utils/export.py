@@ -6,9 +6,9 @@ The names are looked up when they are asked for, so that importing this room imp
 import typing as tp
 
 if tp.TYPE_CHECKING:
-    from ..models.export import export_encodec, export_lm, export_pretrained_compression_model, export_run
+    from ..models.export import export_encodec, export_lm, export_model, export_pretrained_compression_model
 
-__all__ = ["export_encodec", "export_lm", "export_pretrained_compression_model", "export_run"]
+__all__ = ["export_encodec", "export_lm", "export_model", "export_pretrained_compression_model"]
 
 
 def __getattr__(name: str) -> tp.Any:

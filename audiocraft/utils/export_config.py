@@ -46,6 +46,28 @@ def export_config(cfg: "DictConfig") -> str:
     return OmegaConf.to_yaml(cfg)
 
 
+def with_codec(text: str, name: str) -> str:
+    """A language model's config, YAML text, that names this codec."""
+    from omegaconf import OmegaConf
+
+    cfg: tp.Any = OmegaConf.create(text)
+    if cfg.get("compression_model_checkpoint") == name:
+        return text
+    cfg["compression_model_checkpoint"] = name
+    return OmegaConf.to_yaml(cfg)
+
+
+def without_null_conditioners(text: str) -> str:
+    """A language model's config, YAML text, with `conditioners: {}` for null or nothing."""
+    from omegaconf import OmegaConf
+
+    cfg: tp.Any = OmegaConf.create(text)
+    if cfg.get("conditioners") is not None:
+        return text
+    cfg["conditioners"] = {}
+    return OmegaConf.to_yaml(cfg)
+
+
 def _drop(cfg: "DictConfig", key: str) -> None:
     *parents, name = key.split(".")
     node: tp.Any = cfg

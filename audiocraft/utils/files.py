@@ -4,11 +4,13 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..errors import UserError
+
+Writer = Callable[[Path], object]  # writes the file of that path
 
 
 @contextmanager
@@ -27,11 +29,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
-        # mkstemp makes private files; give what a plain open() would have given.
+        yield temporary
+        # mkstemp makes private files, as do writers that put a file of their own there; give what a plain open() would.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
@@ -49,6 +51,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_files(files: Mapping[Path, Writer]) -> Path:
+    """Write all files before the first takes the place of a former one.
+
+    Returns:
+        The path of the first.
+    """
+    with ExitStack() as ready:
+        for path, write in files.items():
+            write(ready.enter_context(atomic_path(path)))
+    return next(iter(files))
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -6,10 +6,15 @@ Three layouts are known here:
   (a codec's name);
 * a checkpoint of a run of ours: `model`, `ema`, `best_state`, `xp.cfg`, `history` and more, plain values only;
 * plain tensors in a safetensors file, with the config beside it.
+
+A config is a stranger's as well. OmegaConf would look into the environment for `${oc.env:NAME}`; here such a text is
+a text.
 """
 
 import hashlib
 import logging
+import os
+import re
 import typing as tp
 import zipfile
 from pathlib import Path
@@ -20,15 +25,24 @@ from torch.overrides import TorchFunctionMode
 
 from ..errors import UserError
 from .checkpoint import load_checkpoint
+from .hub import fetch_again
 
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig
 
 logger = logging.getLogger(__name__)
 
-# Names in a model folder, ours and the peer's.
+# Names in a model folder: the peer's,
 LM_FILE = "state_dict.bin"
 CODEC_FILE = "compression_state_dict.bin"
+# ours (the first also of a Hugging Face codec),
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.yaml"
+CODEC_FOLDER = "codec"
+# and the config of a Hugging Face codec.
+HF_CONFIG_FILE = "config.json"
+
+Package = dict[str, tp.Any]  # `best_state`, `xp.cfg`, `version`, …
 STATES = ("ema", "best", "model")
 
 
@@ -59,7 +73,26 @@ def read_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
-        raise UserError(f"{path} is damaged or not a safetensors file; copy it again") from error
+        way_out = fetch_again(path) or "copy it again"
+        raise UserError(f"{path} is damaged or not a safetensors file; {way_out}") from error
+
+
+def write_safetensors(state: dict[str, torch.Tensor], path: str | Path) -> None:
+    """Write a safetensors file; the tensors keep their types.
+
+    Raises:
+        OSError: as a plain write does.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(state, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # its writer gives the error of the system only as a text
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
 
 
 def package_config(package: dict[str, tp.Any], path: str | Path) -> "DictConfig":
@@ -68,18 +101,51 @@ def package_config(package: dict[str, tp.Any], path: str | Path) -> "DictConfig"
     Raises:
         UserError: there is none, or it is not a YAML mapping.
     """
-    from omegaconf import DictConfig, OmegaConf
-
     text = package.get("xp.cfg")
     if not isinstance(text, str):
         raise UserError(f"{path} has no config in it (xp.cfg), so its model cannot be rebuilt; export it again")
+    return _config(text, f"the config inside {path}")
+
+
+def read_config(path: str | Path) -> "DictConfig":
+    """The config in a `config.yaml`.
+
+    Raises:
+        UserError: there is none, or it is not a YAML mapping.
+    """
     try:
-        cfg = OmegaConf.create(text)
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); copy the whole folder again") from error
+    return _config(text, str(path))
+
+
+# A reference to another node, as `${sample_rate}`; all else in `${…}` calls a resolver, or could after a replacement.
+_REFERENCE = re.compile(r"\$\{\.*[A-Za-z_][\w.]*\}")
+
+
+def _config(text: str, what: str) -> "DictConfig":
+    from omegaconf import OmegaConf
+
+    try:
+        content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        cfg = OmegaConf.create(_without_resolvers(content)) if isinstance(content, dict) else None
     except Exception as error:  # yaml and omegaconf raise a family of unrelated types
-        raise UserError(f"the config inside {path} cannot be read ({type(error).__name__}); export it again") from error
-    if not isinstance(cfg, DictConfig):
-        raise UserError(f"the config inside {path} is not a mapping; export it again")
+        raise UserError(f"{what} cannot be read ({type(error).__name__}); export it again") from error
+    if cfg is None:
+        raise UserError(f"{what} is not a mapping; export it again")
     return cfg
+
+
+def _without_resolvers(node: tp.Any) -> tp.Any:
+    """The same content, with `$(` for `${` in every text that does more than refer to other nodes."""
+    if isinstance(node, dict):
+        return {key: _without_resolvers(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_without_resolvers(value) for value in node]
+    if isinstance(node, str) and "${" in _REFERENCE.sub("", node):
+        return node.replace("${", "$(")
+    return node
 
 
 def averaged_state(checkpoint: dict[str, tp.Any], name: str = "model") -> dict[str, torch.Tensor] | None:
@@ -140,6 +206,18 @@ def select_state(
     if state is None and checkpoint.get("ema") and chosen != "ema":
         logger.warning("%s has no average yet (too few steps, see optim.ema.updates): the last weights are taken", path)
     return chosen, {**_raw_state(checkpoint, "model"), **_raw_state(checkpoint, chosen)}
+
+
+def old_norm_name(key: str) -> str:
+    """The name that weight norm's tensors have in the peer's files, for the one newer torch gives them."""
+    return key.replace("parametrizations.weight.original0", "weight_g").replace(
+        "parametrizations.weight.original1", "weight_v"
+    )
+
+
+def with_old_norm_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same tensors under `old_norm_name`."""
+    return {old_norm_name(name): value for name, value in state.items()}
 
 
 def as_float32(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -212,7 +290,8 @@ def fill_model(model: nn.Module, state: dict[str, torch.Tensor], path: str | Pat
 def fingerprint(path: str | Path) -> str:
     """Twelve hexadecimal digits that tell weight files apart by content.
 
-    A zip (every torch file) lists the checksums of its parts, so its fingerprint costs no reading of the weights.
+    A zip (every torch file) lists the checksums of its parts, so its fingerprint costs no reading of the weights. Of
+    other files the first MiB is read, and some of each further one: a step of training moves all weights.
     """
     path = Path(path)
     digest = hashlib.sha256()
@@ -223,6 +302,9 @@ def fingerprint(path: str | Path) -> str:
                 digest.update(f"{part.filename.partition('/')[2]} {part.file_size} {part.CRC}\n".encode())
     else:
         with open(path, "rb") as file:
-            while block := file.read(1 << 20):
+            digest.update(file.read(1 << 20))
+            while block := file.read(1 << 12):
                 digest.update(block)
+                file.seek((1 << 20) - len(block), 1)
+            digest.update(str(path.stat().st_size).encode() if file.tell() > 1 << 20 else b"")
     return digest.hexdigest()[:12]

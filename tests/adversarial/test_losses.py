@@ -1,4 +1,4 @@
-"""Adversarial losses: the reference's numbers, who gets gradients, and going on from a saved state."""
+"""Adversarial losses: who gets gradients, and going on from a saved state; the peer's numbers are in parity/."""
 
 import json
 import subprocess
@@ -12,11 +12,8 @@ from safetensors.torch import load_file
 
 from audiocraft import adversarial
 from audiocraft.adversarial import AdversarialLoss, FeatureMatchingLoss, MultiScaleSTFTDiscriminator
-from audiocraft.adversarial import losses as criteria
 from audiocraft.errors import UserError
 
-# name -> absolute tolerance as measured on the reference
-KINDS = {"hinge": 8e-5, "mse": 5e-5, "hinge2": 8e-5}
 SMALL = {"n_ffts": [64, 32], "hop_lengths": [16, 8], "win_lengths": [64, 32]}
 
 
@@ -44,46 +41,6 @@ def game(discriminator: torch.nn.Module, kind: str = "hinge", fused: bool | None
 def small_game(seed: int = 0) -> AdversarialLoss:
     torch.manual_seed(seed)
     return game(MultiScaleSTFTDiscriminator(2, **SMALL), fused=True)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_updates_follow_the_reference(kind, golden, signals, facts):
-    discriminator = MultiScaleSTFTDiscriminator(**facts["msstftd"])
-    discriminator.load_state_dict(load_file(golden / "losses" / "msstftd.safetensors"))
-    loss = game(discriminator, kind)
-    fake, real = signals["y_pred"], signals["y"]
-    found = {}
-    for number, suffix in ((1, ""), (2, "_after_1")):
-        found[f"adv{suffix}"], found[f"feat{suffix}"] = loss(fake, real)
-        found["d_loss" if number == 1 else "d_loss_2"] = loss.train_adv(fake, real)
-    found["sum_param_norms_after_2"] = sum(parameter.norm() for parameter in discriminator.parameters())
-    expected = facts[f"adversarial_{kind}"]
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        # The measured tolerance is that of the sum of norms, which is large; the losses are held tighter.
-        tolerance = KINDS[kind] if name.startswith("sum") else 5e-6
-        assert found[name].shape == ()
-        assert found[name].item() == pytest.approx(value, abs=tolerance), name
-
-
-def test_criteria(facts):
-    x = torch.tensor(facts["criteria"]["input"])
-    names = facts["criteria"].keys() - {"input"}
-    assert len(names) == 7
-    for name in names:
-        assert getattr(criteria, name)(x).item() == pytest.approx(facts["criteria"][name], abs=1e-6), name
-
-
-def test_feature_matching(golden, signals, facts):
-    discriminator = MultiScaleSTFTDiscriminator(**facts["msstftd"])
-    discriminator.load_state_dict(load_file(golden / "losses" / "msstftd.safetensors"))
-    with torch.no_grad():
-        fake, real = (discriminator(signals[name])[1][0] for name in ("y_pred", "y"))
-    real = [0.5 * each for each in real]
-    expected = facts["feature_matching"]
-    for normalize in (True, False):
-        value = FeatureMatchingLoss(normalize=normalize)(fake, real).item()
-        assert value == pytest.approx(expected[f"normalize_{str(normalize).lower()}"], abs=1e-6)
 
 
 @pytest.mark.parametrize(

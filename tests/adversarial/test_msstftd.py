@@ -1,4 +1,4 @@
-"""The multi-scale STFT discriminator, against the reference's numbers and on odd input."""
+"""The multi-scale STFT discriminator on odd input; the peer's numbers are in parity/."""
 
 import json
 
@@ -20,30 +20,6 @@ def signals(golden):
 @pytest.fixture(scope="module")
 def facts(golden):
     return json.loads((golden / "losses" / "losses.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def discriminator(golden, facts):
-    """The reference's discriminator; its keys must be ours, none more and none less."""
-    model = MultiScaleSTFTDiscriminator(**facts["msstftd"])
-    model.load_state_dict(load_file(golden / "losses" / "msstftd.safetensors"), strict=True)
-    return model
-
-
-def test_logits_and_feature_maps_are_those_of_the_reference(discriminator, signals, facts):
-    with torch.no_grad():
-        logits, maps = discriminator(signals["y_pred"])
-    assert len(logits) == len(maps) == discriminator.num_discriminators == 3
-    for scale, logit in enumerate(logits):
-        torch.testing.assert_close(logit, signals[f"logits_{scale}"], atol=1e-6, rtol=0)
-        for layer, found in enumerate(maps[scale]):
-            expected = facts["fmaps"][f"fmap_{scale}_{layer}"]
-            assert list(found.shape) == expected["shape"]
-            assert found.mean().item() == pytest.approx(expected["mean"], abs=4e-6)
-            assert found.abs().mean().item() == pytest.approx(expected["mean_abs"], abs=4e-6)
-            assert found.square().mean().sqrt().item() == pytest.approx(expected["rms"], abs=4e-6)
-    for layer, found in enumerate(maps[2]):
-        torch.testing.assert_close(found[:1], signals[f"fmap_2_{layer}"], atol=4e-6, rtol=0)
 
 
 def test_a_fresh_weight_norm_starts_from_the_plain_weight():

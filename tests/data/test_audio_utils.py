@@ -1,4 +1,4 @@
-"""Conversions and levels at their edges; the numbers themselves are in test_golden_audio."""
+"""Conversions and levels at their edges; the numbers themselves are in parity/."""
 
 import math
 

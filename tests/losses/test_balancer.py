@@ -1,44 +1,10 @@
-"""The gradient balancer: the reference's numbers, its promise, and going on from a saved state."""
-
-import json
+"""The gradient balancer: its promise, and going on from a saved state; the peer's numbers are in parity/."""
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from audiocraft.errors import UserError
-from audiocraft.losses import Balancer, MelSpectrogramL1Loss
-
-# case -> absolute tolerances of its three steps, as measured on the reference
-CASES = {
-    "balanced": (2e-5, 2e-5, 1e-5),
-    "whole_batch": (7e-5, 9e-5, 1e-4),
-    "plain": (4e-6, 4e-6, 3e-6),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_three_steps_follow_the_reference(case, golden):
-    facts = json.loads((golden / "losses" / "losses.json").read_text())
-    signals = load_file(golden / "losses" / "io.safetensors")
-    mel = MelSpectrogramL1Loss(**facts["losses"]["mel"]["args"])
-    expected = facts["balancer"][case]
-    balancer = Balancer(weights=expected["weights"], **expected["args"])
-    for scale, step, tolerance in zip((1, 0.8, 0.6), expected["steps"], CASES[case]):
-        y_pred = (signals["y_pred"] * scale).requires_grad_()
-        y = signals["y"]
-        losses = {
-            "l1": torch.nn.functional.l1_loss(y_pred, y),
-            "l2": 7 * torch.nn.functional.mse_loss(y_pred, y),
-            "mel": mel(y_pred, y),
-        }
-        effective = balancer.backward(losses, y_pred)
-        assert effective.shape == () and not effective.requires_grad
-        found = {"effective_loss": effective, "grad_norm": y_pred.grad.norm(), **balancer.metrics}
-        assert found.keys() == step.keys()
-        for name, value in step.items():
-            assert found[name].item() == pytest.approx(value, abs=tolerance), name
-    torch.testing.assert_close(y_pred.grad, signals[f"balancer_{case}_grad"], atol=2e-7, rtol=1e-5)
+from audiocraft.losses import Balancer
 
 
 def batch(seed: int) -> torch.Tensor:

@@ -1,13 +1,11 @@
-"""The codec against the peer's numbers, and what it promises."""
+"""What the codec promises; the peer's numbers are in parity/."""
 
 import copy
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
-from safetensors.torch import load_file
 
 from audiocraft.errors import UserError
 from audiocraft.models import builders
@@ -31,48 +29,6 @@ def tiny(**kwargs) -> EncodecModel:
     settings = {"frame_rate": 20, "sample_rate": 120, "channels": 1, **kwargs}
     quantizer = ResidualVectorQuantizer(6, 3, bins=8, kmeans_init=False)
     return EncodecModel(SEANetEncoder(**shared), SEANetDecoder(**shared), quantizer, **settings)
-
-
-@pytest.mark.parametrize(
-    "name, tolerance",
-    [
-        ("codec_ac", {"encoder": 1e-5, "latent": 9e-7, "decoded": 3e-6, "rand_decoded": 2e-6}),
-        ("codec_ac_causal", {"encoder": 5e-6, "latent": 6e-7, "decoded": 2e-6, "rand_decoded": 2e-6}),
-    ],
-)
-@torch.no_grad()
-def test_golden(golden: Path, name: str, tolerance: dict[str, float]) -> None:
-    io = load_file(golden / name / "io.safetensors")
-    model = load_golden(golden / name)
-    assert (model.sample_rate, model.frame_rate, model.hop_length, model.channels) == (32000, 50, 640, 1)
-    assert (model.cardinality, model.num_codebooks, model.total_codebooks) == (64, 4, 4)
-    codes, scale = model.encode(io["wav"])
-    assert scale is None and torch.equal(codes, io["codes"])
-    made = {
-        "encoder": model.encoder(io["wav"]),
-        "latent": model.decode_latent(io["codes"]),
-        "decoded": model.decode(io["codes"]),
-        "rand_decoded": model.decode(io["rand_codes"]),
-    }
-    for key, value in made.items():
-        torch.testing.assert_close(value, io[key], atol=tolerance[key], rtol=0)
-    result = model(io["wav"])
-    assert torch.equal(result.codes, io["codes"])
-    wanted = io["decoded"][..., : io["wav"].shape[-1]]
-    torch.testing.assert_close(result.x, wanted, atol=tolerance["decoded"], rtol=0)
-    assert abs(float(result.bandwidth) - float(io["forward_bandwidth"])) < 1e-6
-    model.set_num_codebooks(2)
-    assert torch.equal(model.encode(io["wav"])[0], io["codes"][:, :2])
-
-
-def test_full_codec_has_the_names_shapes_and_size_of_the_peer(golden: Path) -> None:
-    wanted = json.loads((golden / "state_keys.json").read_text())["codec_encodec_musicgen_32khz"]
-    with torch.device("meta"):
-        cfg = OmegaConf.load(golden / "configs" / "compression_encodec_musicgen_32khz.yaml")
-        model = builders.get_compression_model(cfg)
-    ours = {key: [list(v.shape), str(v.dtype).removeprefix("torch.")] for key, v in model.state_dict().items()}
-    assert list(ours) == list(wanted["keys"]) and ours == wanted["keys"]
-    assert sum(p.numel() for p in model.parameters()) == wanted["n_parameters"] == 56_884_674
 
 
 @pytest.mark.parametrize("length", [1, 5, 6, 7, 130])

@@ -6,26 +6,11 @@ import pytest
 import safetensors.torch
 import torch
 from omegaconf import OmegaConf
-from safetensors.torch import load_file
 
 from audiocraft.errors import UserError
 from audiocraft.models import builders
 from audiocraft.models.encodec_hf import map_hf_config, map_hf_key
 from audiocraft.models.loaders import load_compression_model
-
-
-@torch.no_grad()
-def test_golden(golden: Path) -> None:
-    folder = golden / "codec_hf"
-    io = load_file(folder / "io.safetensors")
-    model = load_compression_model(folder)
-    assert not model.training and (model.sample_rate, model.frame_rate, model.hop_length) == (32000, 50, 640)
-    assert (model.cardinality, model.num_codebooks) == (1024, 4)
-    assert torch.equal(model.encode(io["wav"])[0], io["codes"])
-    torch.testing.assert_close(model.encoder(io["wav"]), io["encoder"], atol=9e-6, rtol=0)
-    torch.testing.assert_close(model.decode_latent(io["codes"]), io["latent"], atol=9e-7, rtol=0)
-    torch.testing.assert_close(model.decode(io["codes"]), io["decoded"], atol=2e-6, rtol=0)
-    torch.testing.assert_close(model.decode(io["rand_codes"]), io["rand_decoded"], atol=2e-6, rtol=0)
 
 
 def test_names() -> None:
@@ -68,7 +53,7 @@ def test_damaged_folders_say_what_is_wrong(golden: Path, tmp_path: Path) -> None
             load_compression_model(tmp_path)
 
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
-    attempt(r"lacks config\.json")
+    attempt(r"nor config\.json")
     (tmp_path / "config.json").write_text("{")
     attempt(r"config\.json is damaged")
     shutil.copy(source / "config.json", tmp_path)

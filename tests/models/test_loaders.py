@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from audiocraft.errors import UserError
-from audiocraft.models import hub, loaders
+from audiocraft.models import loaders
 from audiocraft.models.encodec import CompressionModel
+from audiocraft.utils import hub
 
 
 def test_golden_language_model(golden: Path) -> None:

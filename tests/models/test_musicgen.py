@@ -184,3 +184,13 @@ def test_text_model_with_its_t5_beside_it(golden: Path, tmp_path: Path) -> None:
     assert torch.equal(codes, load_file(folder / "io.safetensors")["gen_cfg"])
     _, codes = model.generate_unconditional(2, return_tokens=True)
     assert torch.equal(codes, load_file(folder / "more.safetensors")["gen_all_none"])
+
+
+def test_what_is_left_out_says_so() -> None:
+    model = MusicGen.get_pretrained("debug", "cpu")
+    with pytest.raises(AttributeError, match=r"MusicGen\.generate_with_chroma .*left out.*docs/COMPATIBILITY\.md"):
+        model.generate_with_chroma(["a"], torch.zeros(1, 1, 100), 32000)  # type: ignore[attr-defined]
+    assert not hasattr(model, "generate_with_chroma") and not hasattr(model, "something")
+    for name in ("melody", "facebook/musicgen-melody", "facebook/musicgen-stereo-small", "facebook/audiogen-medium"):
+        with pytest.raises(UserError, match=r"left out.*docs/COMPATIBILITY\.md"):
+            MusicGen.get_pretrained(name)

@@ -119,3 +119,18 @@ def test_empty_texts_need_no_encoder(monkeypatch: pytest.MonkeyPatch):
 def test_unknown_encoder_is_told():
     with pytest.raises(UserError, match=r"config\.json"):
         T5Conditioner("./nowhere", output_dim=16)
+
+
+def test_options_of_the_peer():
+    """Its signature, in its order; what is not served is refused."""
+    conditioner = T5Conditioner("t5-small", 16, False, "cpu", "float32", 0.5, False)
+    assert conditioner.word_dropout == 0.5 and conditioner.dim == 512
+    for option in ({"finetune": True}, {"normalize_text": True}, {"autocast_dtype": "float16"}):
+        with pytest.raises(UserError, match="is not served"):
+            T5Conditioner("t5-small", 16, **option)
+    drop = AttributeDropout({"text": {"description": 0.5}}, seed=1)
+    many = [ConditioningAttributes(text={"description": "a"}) for _ in range(50)]
+    kept = [s.text["description"] for s in drop(many)]
+    torch.manual_seed(5)
+    again = [s.text["description"] for s in AttributeDropout({"text": {"description": 0.5}}, seed=1)(many)]
+    assert again == kept and len(set(kept)) == 2

@@ -1,19 +1,10 @@
 """Filters against the peer's numbers; drawing by inversion."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from audiocraft.errors import UserError
 from audiocraft.modules.sampling import SamplingParams, choose, clip_uniforms, draw, filter_top_k, filter_top_p
-
-
-def test_golden_filters(golden: Path):
-    io = load_file(golden / "lm_none" / "io.safetensors")
-    torch.testing.assert_close(filter_top_k(io["probs"], 10), io["probs_top_k"], rtol=0, atol=1e-6)
-    torch.testing.assert_close(filter_top_p(io["probs"], 0.7), io["probs_top_p"], rtol=0, atol=1e-6)
 
 
 def test_filters_that_keep_everything():

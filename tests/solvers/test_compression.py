@@ -18,7 +18,7 @@ from audiocraft import train
 from audiocraft.adversarial.discriminators import DiscriminatorSTFT
 from audiocraft.data.manifest import AudioMeta, save_audio_meta
 from audiocraft.errors import UserError
-from audiocraft.models.export import export_run
+from audiocraft.models.export import export_model
 from audiocraft.solvers.compression import CompressionSolver, evaluate_audio_reconstruction, loss_weights, sounding
 from audiocraft.utils.checkpoint import load_checkpoint
 
@@ -160,12 +160,12 @@ def test_the_codec_of_a_run_loads(trained: Path) -> None:
         assert torch.equal(value, ema[name]), name
 
 
-@pytest.mark.parametrize("kind", ["//pretrained/RUN", "run", "export", "file of an export"])
+@pytest.mark.parametrize("kind", ["//pretrained/RUN", "run", "export", "file of an export", "ours"])
 def test_a_run_can_begin_with_the_weights_of_a_codec(trained: Path, material: Path, tmp_path: Path, kind: str) -> None:
     source = {"//pretrained/RUN": f"//pretrained/{trained}", "run": str(trained)}.get(kind, "")
     if not source:
-        folder = export_run(str(trained), tmp_path / "export")
-        source = str(folder if kind == "export" else folder / "compression_state_dict.bin")
+        folder = export_model(str(trained), tmp_path / "export", format="safetensors" if kind == "ours" else "peer")
+        source = str(folder / "compression_state_dict.bin" if kind == "file of an export" else folder)
     options = [f"continue_from={source}", "optim.lr=0", "schedule.lr_scheduler=null", "optim.epochs=1"]
     run = train.run(settings(material, *options, f"dora.dir={tmp_path}", "generate.every=null", "evaluate.every=null"))
     begun = load_checkpoint(run.folder / "checkpoint.th")["model"]

@@ -17,7 +17,9 @@ from audiocraft import __version__, train
 from audiocraft.data.audio import audio_read
 from audiocraft.data.manifest import AudioMeta, save_audio_meta
 from audiocraft.errors import UserError
+from audiocraft.models import MusicGen
 from audiocraft.models import builders as model_builders
+from audiocraft.models.export import export_model, export_pretrained_compression_model
 from audiocraft.models.lm import LMModel
 from audiocraft.modules.conditioners import T5Conditioner
 from audiocraft.solvers.musicgen import MusicGenSolver, compute_cross_entropy
@@ -351,6 +353,32 @@ def test_texts_reach_the_model(material: Path, tmp_path: Path, monkeypatch: pyte
     assert json.loads((run.folder / "samples/1/000_free.json").read_text())["text"]["description"] == "a hum with noise"
 
 
+def test_texts_from_training_to_sound(material: Path, golden: Path, tmp_path: Path) -> None:
+    """With a real, tiny T5: training on merged descriptions, export to both layouts, and sound by description."""
+    pytest.importorskip("transformers")
+    path = tmp_path / "a.wav"
+    path.write_bytes((material / "0.wav").read_bytes())
+    path.with_suffix(".json").write_text(json.dumps({"description": "a hum", "genre": "Noise", "bpm": 90}))
+    save_audio_meta(tmp_path / "data.jsonl", [AudioMeta(str(path), DURATIONS[0], RATE)])
+    options = [*TEXT, f"conditioners.description.t5.name={golden}/lm_text/t5", "dataset.train.merge_text_p=1"]
+    options += [f"datasource.{split}={tmp_path}" for split in ("train", "valid", "evaluate", "generate")]
+    with_texts = train.run(settings(material, *options, "optim.epochs=1", "generate.every=1"))
+    other = train.run(
+        settings(material, *options, "optim.epochs=1", "generate.every=null", "dataset.train.drop_desc_p=1")
+    )
+    losses = [metrics_of(run.folder)[0]["train"]["ce"] for run in (with_texts, other)]
+    assert losses[0] != losses[1] and all(math.isfinite(loss) for loss in losses)
+    takes = []
+    for format in ("peer", "safetensors"):
+        model = MusicGen.get_pretrained(export_model(with_texts.folder, tmp_path / format, format=format), "cpu")
+        assert model.lm.cfg_coef == 3.0 and model.lm.cfg_dropout.p == 0.3
+        model.set_generation_params(duration=0.4, cfg_coef=3.0)
+        takes.append([model.generate([text], seed=1) for text in ("a hum", "rattling drums", None)])
+    for one, two in zip(*takes):
+        assert torch.equal(one, two)
+    assert not torch.equal(takes[0][0], takes[0][1]) and not torch.equal(takes[0][0], takes[0][2])
+
+
 def test_without_texts_no_text_encoder_is_needed(material: Path) -> None:
     assert train.run(settings(material, *TEXT, "optim.epochs=1", "generate.every=1")).finished
 
@@ -440,7 +468,10 @@ def test_continue_from_an_export(material: Path, tmp_path: Path) -> None:
     state = {name: torch.full_like(value, 0.01) for name, value in first.model.state_dict().items()}
     package = {"best_state": state, "xp.cfg": OmegaConf.to_yaml(first.cfg), "version": __version__, "exported": True}
     torch.save(package, folder / "state_dict.bin")
-    for source in (folder, f"//pretrained/{folder}"):
+    export_pretrained_compression_model(str(material / "codec"), folder)
+    own = export_model(folder, tmp_path / "own", format="safetensors")
+    sources = (folder, folder / "state_dict.bin", own, own / "model.safetensors", f"//pretrained/{own}")
+    for source in (*sources, f"//pretrained/{folder}"):
         run = train.run(
             settings(material, f"continue_from={source}", "optim.epochs=1", "optim.lr=0", "generate.every=null")
         )

@@ -7,7 +7,7 @@ import torch
 
 from audiocraft import train
 from audiocraft.models import MusicGen
-from audiocraft.models.export import export_run
+from audiocraft.models.export import export_model
 from audiocraft.models.loaders import load_compression_model
 from audiocraft.solvers.run_codec import keep_codec
 from audiocraft.utils.weights import CODEC_FILE
@@ -71,7 +71,7 @@ def test_a_codec_trained_further_changes_no_model(run: tuple[Path, Path, list[st
     now, kept = (load_compression_model(path).decode(codes) for path in (codec, folder / CODEC_FILE))
     assert not torch.allclose(now, kept)
     assert torch.equal(take(folder), before)
-    assert torch.equal(take(export_run(folder, tmp_path / "export")), before)
+    assert torch.equal(take(export_model(folder, tmp_path / "export")), before)
     assert train.run([*settings, "optim.epochs=2"]).folder == folder
     assert torch.equal(load_compression_model(folder / CODEC_FILE).decode(codes), kept)
 
@@ -88,5 +88,5 @@ def test_a_codec_of_the_peer_is_kept_by_name(run: tuple[Path, Path, list[str]], 
     (folder / CODEC_FILE).unlink()
     kept = keep_codec("facebook/encodec_32khz", folder)
     assert torch.load(kept, weights_only=True)["pretrained"] == "facebook/encodec_32khz"
-    exported = torch.load(export_run(folder, tmp_path / "export") / CODEC_FILE, weights_only=True)
+    exported = torch.load(export_model(folder, tmp_path / "export") / CODEC_FILE, weights_only=True)
     assert exported["pretrained"] == "facebook/encodec_32khz" and "best_state" not in exported

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from audiocraft.errors import UserError
 from audiocraft.models import MusicGen, loaders
 from audiocraft.train import main
-from audiocraft.utils.export import export_encodec, export_lm, export_pretrained_compression_model, export_run
+from audiocraft.utils.export import export_encodec, export_lm, export_model, export_pretrained_compression_model
 from audiocraft.utils.export_config import export_config
 from audiocraft.utils.weights import fingerprint
 
@@ -32,7 +32,7 @@ def shift(folder: Path, model_folder: Path) -> float:
 
 def test_run_to_folder(run_folder: Path, model_folder: Path, tmp_path: Path) -> None:
     """By signature, with the averaged weights; it plays as the model folder does."""
-    out = export_run("cafe0123", tmp_path / "out")
+    out = export_model("cafe0123", tmp_path / "out")
     assert shift(out, model_folder) == 0
     package = read(out / "state_dict.bin")
     assert sorted(package) == ["best_state", "exported", "version", "xp.cfg"] and package["exported"] is True
@@ -51,8 +51,8 @@ def test_run_to_folder(run_folder: Path, model_folder: Path, tmp_path: Path) -> 
     assert torch.equal(*codes)
     # The same again gives the same content, and tells itself apart from other weights.
     before = fingerprint(out / "state_dict.bin")
-    assert fingerprint(export_run(run_folder, out) / "state_dict.bin") == before
-    assert fingerprint(export_run(run_folder, out, state="model") / "state_dict.bin") != before
+    assert fingerprint(export_model(run_folder, out) / "state_dict.bin") == before
+    assert fingerprint(export_model(run_folder, out, state="model") / "state_dict.bin") != before
 
 
 @pytest.mark.parametrize(
@@ -62,44 +62,44 @@ def test_states(
     run_folder: Path, model_folder: Path, tmp_path: Path, state: str | None, epoch: int | None, wanted: int
 ) -> None:
     """Epoch 1 was kept by a run without average: its last weights are taken."""
-    assert shift(export_run(run_folder, tmp_path / "out", state, epoch), model_folder) == pytest.approx(
+    assert shift(export_model(run_folder, tmp_path / "out", state, epoch), model_folder) == pytest.approx(
         wanted, abs=1e-5
     )
 
 
 def test_best_of_one_sample_is_called_noise(run_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        export_run(run_folder, tmp_path / "out")
+        export_model(run_folder, tmp_path / "out")
         assert not caplog.records
-        export_run(run_folder, tmp_path / "out", state="best")
+        export_model(run_folder, tmp_path / "out", state="best")
     assert "one validation sample" in caplog.text
 
 
 def test_no_other_model_is_replaced_unasked(run_folder: Path, tmp_path: Path) -> None:
-    out = export_run(run_folder, tmp_path / "out")
+    out = export_model(run_folder, tmp_path / "out")
     facts = out / "export.json"
     facts.write_text(facts.read_text().replace("cafe0123", "beef0123"))
     before = fingerprint(out / "state_dict.bin")
     with pytest.raises(UserError, match="holds the model of run beef0123"):
-        export_run(run_folder, out, state="model")
+        export_model(run_folder, out, state="model")
     facts.unlink()
     with pytest.raises(UserError, match="holds another model"):
-        export_run(run_folder, out, state="model")
+        export_model(run_folder, out, state="model")
     assert fingerprint(out / "state_dict.bin") == before
-    assert fingerprint(export_run(run_folder, out, state="model", replace=True) / "state_dict.bin") != before
+    assert fingerprint(export_model(run_folder, out, state="model", replace=True) / "state_dict.bin") != before
 
 
 def test_refusals(run_folder: Path, golden: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for arguments, says in (
-        (("beef0123",), "no run"),
-        ((tmp_path / "nowhere",), "no run"),
+        (("beef0123",), "there is no run"),
+        ((tmp_path / "nowhere",), "there is no model"),
         ((run_folder, out, "ema", 5), "epochs kept: 1"),
         ((run_folder, out, "ema", 1), "no 'ema' weights"),
         ((run_folder, out, "worst"), "choose one of"),
     ):
         with pytest.raises(UserError, match=says):
-            export_run(arguments[0], *(arguments[1:] or (out,)))
+            export_model(arguments[0], *(arguments[1:] or (out,)))
     with pytest.raises(UserError, match="not a checkpoint of a codec run"):
         export_encodec(run_folder / "checkpoint.th", out)
     with pytest.raises(UserError, match="no trained weights"):
@@ -107,7 +107,7 @@ def test_refusals(run_folder: Path, golden: Path, tmp_path: Path) -> None:
     assert not out.exists()
     (run_folder / "checkpoint.th").write_bytes(b"damage")
     with pytest.raises(UserError, match="damaged"):
-        export_run(run_folder, out)
+        export_model(run_folder, out)
 
 
 def test_an_average_of_nothing_is_not_exported(run_folder: Path, model_folder: Path, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_an_average_of_nothing_is_not_exported(run_folder: Path, model_folder: P
     checkpoint = read(run_folder / "checkpoint.th")
     checkpoint["ema"]["count"] = 0.0
     torch.save(checkpoint, run_folder / "checkpoint.th")
-    out = export_run(run_folder, tmp_path / "out")
+    out = export_model(run_folder, tmp_path / "out")
     assert shift(out, model_folder) == pytest.approx(1, abs=1e-5)
     assert json.loads((out / "export.json").read_text())["state"] == "model"
 
@@ -124,7 +124,7 @@ def test_a_failed_export_leaves_the_former_one(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder never holds the codec of one run and the language model of another."""
-    out = export_run(run_folder, tmp_path / "out")
+    out = export_model(run_folder, tmp_path / "out")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     checkpoint = read(run_folder / "checkpoint.th")
     other = tmp_path / "codec"
@@ -145,7 +145,7 @@ def test_a_failed_export_leaves_the_former_one(
 
     monkeypatch.setattr(torch, "save", full_at_the_second)
     with pytest.raises(UserError, match="disk is full"):
-        export_run(run_folder, out)
+        export_model(run_folder, out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
@@ -160,14 +160,14 @@ def test_a_codec_named_by_a_relative_path(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    for attempt in (lambda: export_run(run_folder, tmp_path / "out"), lambda: MusicGen.get_pretrained(run_folder)):
+    for attempt in (lambda: export_model(run_folder, tmp_path / "out"), lambda: MusicGen.get_pretrained(run_folder)):
         with pytest.raises(UserError, match=r"'\./my/codec'.*folder where"):
             attempt()
     for start in (elsewhere, tmp_path):  # the run is in tmp_path/outputs
         codec = start / "my" / "codec"
         codec.mkdir(parents=True)
         shutil.copy(model_folder / "compression_state_dict.bin", codec)
-        out = export_run(run_folder, tmp_path / "out")
+        out = export_model(run_folder, tmp_path / "out")
         assert json.loads((out / "export.json").read_text())["codec"] == str(codec)
         assert MusicGen.get_pretrained(run_folder, "cpu").files["codec"].startswith(str(codec))
 
@@ -179,7 +179,7 @@ def test_codec_run(golden: Path, tmp_path: Path) -> None:
     cfg = yaml.safe_load(package["xp.cfg"])
     cfg["rvq"]["threshold_ema_dead_code"] = "auto"
     torch.save({"model": package["best_state"], "xp.cfg": yaml.safe_dump(cfg)}, run / "checkpoint.th")
-    out = export_run(run, tmp_path / "out")
+    out = export_model(run, tmp_path / "out")
     assert sorted(p.name for p in out.iterdir()) == ["compression_state_dict.bin", "export.json"]
     exported = read(out / "compression_state_dict.bin")
     assert yaml.safe_load(exported["xp.cfg"])["rvq"]["threshold_ema_dead_code"] == 2

@@ -25,6 +25,13 @@ def test_fingerprint_is_of_the_content(tmp_path: Path) -> None:
     assert prints["one.bin"] == prints["two.bin"] != prints["other.bin"]
     assert prints["one.safetensors"] == prints["two.safetensors"] != prints["one.bin"]
     assert all(len(value) == 12 for value in prints.values())
+    long = torch.zeros(3 << 18)  # three MiB
+    for name, place in (("long", None), ("longer", None), ("end", -1), ("start", 0)):
+        changed = torch.cat([long, long[:1]]) if name == "longer" else long.clone()
+        if place is not None:
+            changed[place::1000] = 1
+        save_file({"a": changed}, tmp_path / name)
+    assert len({fingerprint(tmp_path / name) for name in ("long", "longer", "end", "start")}) == 4
 
 
 def test_no_random_start() -> None:

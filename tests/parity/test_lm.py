@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from audiocraft.models import LMModel, builders
 from audiocraft.modules.attributes import ConditioningAttributes
+from audiocraft.modules.sampling import filter_top_k, filter_top_p
 
 
 def load(folder: Path) -> tuple[LMModel, dict[str, torch.Tensor]]:
@@ -102,3 +103,9 @@ def test_text_greedy_codes(text_model):
     assert torch.equal(two_step, lm.generate(None, described(texts), cfg_coef=1.5, **greedy))
     assert not torch.equal(two_step, io["gen_cfg"])
     assert torch.equal(lm.generate(None, described([None, None]), **greedy), more["gen_all_none"])
+
+
+def test_golden_filters(golden: Path):
+    io = load_file(golden / "lm_none" / "io.safetensors")
+    torch.testing.assert_close(filter_top_k(io["probs"], 10), io["probs_top_k"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(filter_top_p(io["probs"], 0.7), io["probs_top_p"], rtol=0, atol=1e-6)

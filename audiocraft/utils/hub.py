@@ -22,8 +22,14 @@ def get_audiocraft_cache_dir() -> str | None:
     return os.environ.get("AUDIOCRAFT_CACHE_DIR", None)
 
 
-def hub_file(repo: str, filenames: tp.Sequence[str], cache_dir: str | None, ways_out: str) -> Path | None:
-    """Path of the first of `filenames` that a hub repository has; None where it has none of them.
+def hub_file(
+    repo: str,
+    filenames: tp.Sequence[str],
+    cache_dir: str | None,
+    ways_out: str,
+    accept: tp.Callable[[Path], bool] = lambda path: True,
+) -> Path | None:
+    """Path of the first of `filenames` that a hub repository has and `accept` takes; None where there is no such one.
 
     What is in the cache is taken as it is, without asking the net; else it is downloaded.
 
@@ -31,24 +37,41 @@ def hub_file(repo: str, filenames: tp.Sequence[str], cache_dir: str | None, ways
         UserError: the hub cannot be reached or refuses; `ways_out` ends the message.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     cache_dir = cache_dir or get_audiocraft_cache_dir()
     for filename in filenames:
         cached = try_to_load_from_cache(repo, filename, cache_dir=cache_dir)
-        if isinstance(cached, str):
+        if isinstance(cached, str) and accept(Path(cached)):
             return Path(cached)
-    _check_reachable(repo, ways_out)
+    check_reachable(repo, ways_out)
     for filename in filenames:
         try:
-            return Path(hf_hub_download(repo, filename, cache_dir=cache_dir))
+            path = Path(hf_hub_download(repo, filename, cache_dir=cache_dir))
         except LocalEntryNotFoundError as error:
             raise UserError(f"{repo} could not be downloaded from the hub; {ways_out}") from error
         except EntryNotFoundError:
             continue
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            raise UserError(f"the hub does not give out {repo} ({type(error).__name__}); {ways_out}") from error
+        except RepositoryNotFoundError as error:
+            raise UserError(
+                f"there is no repository {repo} on the hub, or it is private (huggingface-cli login); {ways_out}"
+            ) from error
+        except Exception as error:  # of the hub's client, of what it reads the net with, of the disk
+            problem = f"{filename} of {repo} cannot be fetched from the hub ({type(error).__name__})"
+            raise UserError(f"{problem}; try again, or {ways_out}") from error
+        if accept(path):
+            return path
     return None
+
+
+def fetch_again(path: Path) -> str | None:
+    """How to have a file of the cache fetched anew; None for a file from elsewhere."""
+    repositories = [parent for parent in path.parents if parent.name.startswith("models--")]
+    return f"remove {repositories[0]} to have it fetched again" if repositories else None
 
 
 def url_file(url: str, cache_dir: str | None, ways_out: str) -> Path:
@@ -74,12 +97,23 @@ def url_file(url: str, cache_dir: str | None, ways_out: str) -> Path:
     return path
 
 
-def _check_reachable(repo: str, ways_out: str) -> None:
-    """One short request: the hub's own client would try again for half a minute before it gives up."""
+def check_reachable(repo: str, ways_out: str) -> None:
+    """One short request: the hub's own client would try again for half a minute before it gives up.
+
+    Raises:
+        UserError: no answer.
+    """
+    if not is_reachable():
+        raise UserError(f"{repo} is neither here nor in the cache, and the hub cannot be reached; {ways_out}")
+
+
+def is_reachable() -> bool:
+    """Whether the hub answers within a few seconds."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=_PROBE_SECONDS)
-    except Exception as error:  # requests, httpx and the hub's offline mode each have their own family
-        raise UserError(f"{repo} is not in the cache and the hub cannot be reached; {ways_out}") from error
+    except Exception:  # requests, httpx and the hub's offline mode each have their own family
+        return False
+    return True
