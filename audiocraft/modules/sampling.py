@@ -1,11 +1,12 @@
 """From logits to tokens: filters, and one uniform number per choice inverted through the distribution.
 
-A clip's uniform numbers come from a generator of its own on the CPU, so what it draws depends neither on the other
-clips of the batch nor on the device.
+A clip's uniform numbers come from a generator of its own, so what it draws depends neither on the other clips of the
+batch nor on the device. It is one of numpy's, whose streams are fixed for good: a player without torch draws the same.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,9 +95,11 @@ def choose(logits: Tensor, uniforms: Tensor | None, params: SamplingParams) -> T
 
 
 def clip_uniforms(seed: int, clips: int, steps: int, n_q: int) -> Tensor:
-    """Uniform numbers, float32 [clips, steps, n_q] on the CPU; clip i draws from a generator seeded with seed + i.
+    """Uniform numbers, float32 [clips, steps, n_q] on the CPU; clip i draws from a PCG64 seeded with seed + i.
 
-    Fewer steps give the beginning of the same numbers.
+    They are the upper 24 bits of its raw numbers: multiples of 2^-24 in [0, 1), exact in float32. Fewer steps give the
+    beginning of the same numbers. Seeds count modulo 2^64.
     """
-    rows = [torch.rand(steps, n_q, generator=torch.Generator().manual_seed(seed + i)) for i in range(clips)]
-    return torch.stack(rows)
+    rows = [np.random.PCG64((seed + i) % (1 << 64)).random_raw(steps * n_q) >> np.uint64(40) for i in range(clips)]
+    uniforms = np.stack(rows).astype(np.float32) * np.float32(2**-24)
+    return torch.from_numpy(uniforms.reshape(clips, steps, n_q))
