@@ -110,6 +110,9 @@ def _rope_tables(graph: Graph, lm: LMModel, max_steps: int) -> tuple[str, str] |
     if lm.transformer.rope is None:
         return None
     cos, sin = lm.transformer.rope.get_rotation(0, max_steps).numpy()
+    attention = tp.cast(StreamingTransformerLayer, lm.transformer.layers[0]).self_attn
+    added = (_padded_width(attention) - attention.head_dim) // 2
+    cos, sin = (np.pad(table, ((0, 0), (0, added))) for table in (cos, sin))
     return graph.weight(cos, "rope.cos"), graph.weight(sin, "rope.sin")
 
 
@@ -133,8 +136,10 @@ def _layer(
         return _attention(graph, layer, h, index, length, ends, rope)
 
     def feed_forward(h: str) -> str:
-        h = _linear(graph, layer.linear1, None, h, f"layer{index}.linear1")
-        return _linear(graph, layer.linear2, layer.layer_scale_2, _activation(graph, layer, h), f"layer{index}.linear2")
+        first, second = (_array(linear.weight) for linear in (layer.linear1, layer.linear2))
+        h = _linear(graph, first, layer.linear1.bias, None, h, f"layer{index}.linear1")
+        h = _activation(graph, layer, h)
+        return _linear(graph, second, layer.linear2.bias, layer.layer_scale_2, h, f"layer{index}.linear2")
 
     return residual(residual(x, attend, layer.norm1), feed_forward, layer.norm2)
 
@@ -150,15 +155,18 @@ def _attention(
 ) -> str:
     """Self-attention of one layer, which reads and writes its part of the cache."""
     attention = layer.self_attn
-    bias = None if attention.in_proj_bias is None else _array(attention.in_proj_bias)
-    joint = graph.linear(x, _array(attention.in_proj_weight), bias, f"layer{index}.in_proj")
-    shape = ["B", attention.kv_heads, "room", attention.head_dim]
+    width = _padded_width(attention)
+    weight = _pad_heads(_array(attention.in_proj_weight), attention.head_dim, width)
+    bias = attention.in_proj_bias
+    bias = None if bias is None else _pad_heads(_array(bias)[:, None], attention.head_dim, width)[:, 0]
+    joint = graph.linear(x, weight, bias, f"layer{index}.in_proj")
+    shape = ["B", attention.kv_heads, "room", width]
     past = [graph.input(f"past_{kind}_{index}", "float32", shape) for kind in ("keys", "values")]
     context = attention.past_context
     mixed, keys, values = graph.ops(
         "GroupQueryAttention",
         3,
-        *_queries_keys_values(graph, attention, joint, index),
+        *_queries_keys_values(graph, attention, joint),
         *past,
         ends,
         length,
@@ -166,31 +174,48 @@ def _attention(
         domain=CONTRIB,
         num_heads=attention.num_heads,
         kv_num_heads=attention.kv_heads,
+        scale=attention.head_dim**-0.5,
         do_rotary=int(rope is not None),
         rotary_interleaved=1,
         local_window_size=-1 if context is None else context + 1,
     )
     graph.output(keys, f"keys_{index}", "float32", shape)
     graph.output(values, f"values_{index}", "float32", shape)
-    return _linear(graph, attention.out_proj, layer.layer_scale_1, mixed, f"layer{index}.out_proj")
+    weight = _pad_heads(_array(attention.out_proj.weight).T, attention.head_dim, width).T
+    return _linear(graph, weight, attention.out_proj.bias, layer.layer_scale_1, mixed, f"layer{index}.out_proj")
 
 
-def _queries_keys_values(graph: Graph, attention: StreamingMultiheadAttention, joint: str, index: int) -> list[str]:
+def _padded_width(attention: StreamingMultiheadAttention) -> int:
+    """The width of a head that the operator takes: a multiple of 8, with rotary positions of 16."""
+    step = 8 if attention.rope is None else 16
+    return -(-attention.head_dim // step) * step
+
+
+def _pad_heads(rows: np.ndarray, width: int, wanted: int) -> np.ndarray:
+    """Rows [heads * width, N] with zeros behind each head: [heads * wanted, N]. They change no product."""
+    heads = rows.reshape(-1, width, rows.shape[-1])
+    return np.pad(heads, ((0, 0), (0, wanted - width), (0, 0))).reshape(-1, rows.shape[-1])
+
+
+def _queries_keys_values(graph: Graph, attention: StreamingMultiheadAttention, joint: str) -> list[str]:
     """The three inputs of GroupQueryAttention: all packed in the first, unless they are normalised first."""
     if attention.q_layer_norm is None or attention.k_layer_norm is None:
         return [joint, "", ""]
-    width = attention.embed_dim
-    query, key, value = graph.ops("Split", 3, joint, graph.ints(width, width, width), axis=-1)
+    if _padded_width(attention) != attention.head_dim:
+        raise UserError(
+            f"the player takes no qk_layer_norm with heads of width {attention.head_dim}, only multiples of 16; "
+            "use python -m audiocraft generate"
+        )
+    query, key, value = graph.ops("Split", 3, joint, axis=-1, num_outputs=3)
     return [_norm(graph, attention.q_layer_norm, query), _norm(graph, attention.k_layer_norm, key), value]
 
 
-def _linear(graph: Graph, linear: nn.Linear, scale: nn.Module | None, x: str, name: str) -> str:
+def _linear(
+    graph: Graph, weight: np.ndarray, bias: torch.Tensor | None, scale: nn.Module | None, x: str, name: str
+) -> str:
     """A linear layer, with the factor per channel that may follow it."""
-    weight, bias = _array(linear.weight), None if linear.bias is None else _array(linear.bias)
-    if isinstance(scale, LayerScale):
-        factor = _array(scale.scale)
-        weight, bias = weight * factor[:, None], None if bias is None else bias * factor
-    return graph.linear(x, weight, bias, name)
+    factor = _array(scale.scale) if isinstance(scale, LayerScale) else np.ones(len(weight), np.float32)
+    return graph.linear(x, weight * factor[:, None], None if bias is None else _array(bias) * factor, name)
 
 
 def _norm(graph: Graph, norm: nn.Module, x: str) -> str:

@@ -218,9 +218,11 @@ class Decoding:
             return nothing
         held, *ends = piece
         given = {"codes": held, **dict(zip(("start", "end"), (np.array([end]) for end in ends)))}
+        names = ["features"]
         if self.memory_shape[0]:
             given |= dict(zip(("hidden", "cell"), self.memory))
-        features, *self.memory = self.features.run(None, given)
+            names += ["next_hidden", "next_cell"]
+        features, *self.memory = self.features.run(names, given)
         piece = self.cuts[1].push(features, last)
         if piece is None:
             return nothing
