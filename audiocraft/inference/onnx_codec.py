@@ -21,7 +21,7 @@ from ..modules.conv import StreamableConv1d, StreamableConvTranspose1d, fused_we
 from ..modules.lstm import StreamableLSTM
 from ..modules.seanet import SEANetResnetBlock
 from ..quantization import ResidualVectorQuantizer
-from .onnx_graph import Graph
+from .onnx_graph import Graph, Shape
 
 # torch.nn activations: the operator, and its attributes from the module's.
 _ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
@@ -82,7 +82,7 @@ def codec_graphs(codec: EncodecModel) -> CodecGraphs:
     head, lstm, body = layers[:1], None, layers[1:]
     if at is not None:
         head, lstm, body = layers[:at], tp.cast(StreamableLSTM, layers[at]), layers[at + 1 :]
-    width = tp.cast(int, head[-1].conv.conv.out_channels)
+    width = tp.cast(StreamableConv1d, head[-1]).conv.conv.out_channels
     # Reflection needs one frame more than it adds.
     mirrored = max((max(part.paddings(1)) for part in codec.decoder.modules() if _reflects(part)), default=0)
     return CodecGraphs(
@@ -185,7 +185,8 @@ def _convolution(graph: Graph, layer: StreamableConv1d, x: str) -> str:
 def _lstm(graph: Graph, layer: StreamableLSTM, x: str) -> str:
     """x [B, N, F] → the same; the memory is an input and an output of the graph."""
     lstm = layer.lstm
-    width, shape = lstm.hidden_size, [lstm.num_layers, "B", lstm.hidden_size]
+    width = lstm.hidden_size
+    shape: Shape = [lstm.num_layers, "B", width]
     before = [graph.input(name, "float32", shape) for name in ("hidden", "cell")]
     after: list[list[str]] = [[], []]
     frames = y = graph.op("Transpose", x, perm=[2, 0, 1])  # [F, B, N]

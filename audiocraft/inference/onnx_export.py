@@ -1,11 +1,11 @@
 """A model as a folder that plays without torch: `pip install numpy onnxruntime`, `python player.py`.
 
-    lm.onnx         the language model's step (onnx_lm)
-    features.onnx   the codec's decoder (onnx_codec), codes to features
-    sound.onnx      and features to sound
-    *.weights       the weights of each, mapped when it is loaded
-    player.json     what a player has to know, and the files' sizes
-    player.py …     the player, copied from `player/`
+lm.onnx         the language model's step (onnx_lm)
+features.onnx   the codec's decoder (onnx_codec), codes to features
+sound.onnx      and features to sound
+*.weights       the weights of each, mapped when it is loaded
+player.json     what a player has to know, and the files' sizes
+player.py …     the player, copied from `player/`
 """
 
 import json

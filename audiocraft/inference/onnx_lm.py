@@ -15,7 +15,7 @@ from ..models.lm import LMModel
 from ..modules.activations import CustomGLU, GeGLU, ReGLU, SwiGLU
 from ..modules.attention import StreamingMultiheadAttention
 from ..modules.transformer import LayerScale, StreamingTransformerLayer
-from .onnx_graph import CONTRIB, Graph
+from .onnx_graph import CONTRIB, Graph, Shape
 
 _ACTIVATIONS: dict[tp.Any, str] = {
     nn.functional.relu: "Relu",
@@ -157,10 +157,11 @@ def _attention(
     attention = layer.self_attn
     width = _padded_width(attention)
     weight = _pad_heads(_array(attention.in_proj_weight), attention.head_dim, width)
-    bias = attention.in_proj_bias
-    bias = None if bias is None else _pad_heads(_array(bias)[:, None], attention.head_dim, width)[:, 0]
+    bias = None
+    if attention.in_proj_bias is not None:
+        bias = _pad_heads(_array(attention.in_proj_bias)[:, None], attention.head_dim, width)[:, 0]
     joint = graph.linear(x, weight, bias, f"layer{index}.in_proj")
-    shape = ["B", attention.kv_heads, "room", width]
+    shape: Shape = ["B", attention.kv_heads, "room", width]
     past = [graph.input(f"past_{kind}_{index}", "float32", shape) for kind in ("keys", "values")]
     context = attention.past_context
     mixed, keys, values = graph.ops(

@@ -1,4 +1,4 @@
-"""What tests of the player share: its modules, which lie beside each other in a folder that is no package, and models."""
+"""What tests of the player share: its modules, which lie side by side in a folder that is no package, and models."""
 
 import sys
 from pathlib import Path

@@ -72,26 +72,40 @@ def uniform_numbers(seed: int, clips: int, steps: int, n_q: int) -> Array:
 
 
 def choose(logits: Array, uniforms: Array, sampling: Sampling) -> Array:
-    """Codes [...] from logits [..., card]: the distribution is inverted at the uniform numbers [...]."""
+    """Codes [...] from logits [..., card]: each distribution is inverted at its uniform number of [...]."""
     if sampling.greedy:
         return logits.argmax(-1)
-    card = logits.shape[-1]
-    scaled = logits / np.float32(sampling.temperature)
-    probs = np.exp(scaled - scaled.max(-1, keepdims=True))
+    scaled = logits.reshape(-1, logits.shape[-1]) / np.float32(sampling.temperature)
+    kept = _kept(scaled, sampling)
+    # Rows of what is kept, one after another: a fraction of the whole, and one search finds all codes.
+    columns = np.nonzero(kept)[1]
+    counts = np.count_nonzero(kept, axis=-1)
+    cumulated = np.exp(scaled[kept] - np.repeat(scaled.max(-1), counts)).cumsum(dtype=np.float64)
+    ends = cumulated[counts.cumsum() - 1]
+    starts = np.concatenate([[0.0], ends[:-1]])
+    places = np.searchsorted(cumulated, starts + uniforms.reshape(-1) * (ends - starts), side="right")
+    return columns[places].reshape(uniforms.shape)
+
+
+def _kept(scaled: Array, sampling: Sampling) -> Array:
+    """Which codes may be chosen, bool [rows, card]."""
+    card = scaled.shape[-1]
     if sampling.top_p > 0:
+        probs = np.exp(scaled - scaled.max(-1, keepdims=True))
+        probs /= probs.sum(-1, keepdims=True)
         order = np.argsort(-probs, axis=-1, kind="stable")
-        ordered = np.take_along_axis(probs, order, -1) / probs.sum(-1, keepdims=True)
+        ordered = np.take_along_axis(probs, order, -1)
+        kept = np.empty(scaled.shape, bool)
         # A code goes if those before it have more than top_p together, so the likeliest always stays.
-        ordered[ordered.cumsum(-1) - ordered > sampling.top_p] = 0
-        np.put_along_axis(probs, order, ordered, -1)
-    elif 0 < sampling.top_k < card:
-        threshold = np.partition(probs, card - sampling.top_k, -1)[..., card - sampling.top_k, None]
-        probs[probs < threshold] = 0
-    cumulated = probs.cumsum(-1, dtype=np.float64)
-    total = cumulated[..., -1:]
-    codes = (cumulated <= uniforms[..., None] * total).sum(-1)
-    # Rounding may lift u * total up to the total itself, past the last code that has a probability.
-    return np.minimum(codes, (cumulated < total).sum(-1))
+        np.put_along_axis(kept, order, ordered.cumsum(-1) - ordered <= sampling.top_p, -1)
+        return kept
+    if 0 < sampling.top_k < card:
+        place = card - sampling.top_k
+        return scaled >= np.partition(scaled, place, -1)[:, place, None]
+    return np.ones(scaled.shape, bool)
+
+
+# --- the model --------------------------------------------------------------------------------------------------------
 
 
 @dataclass

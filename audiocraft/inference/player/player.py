@@ -13,7 +13,6 @@ import contextlib
 import json
 import math
 import os
-import shutil
 import signal
 import stat
 import struct
@@ -78,6 +77,7 @@ def publish(source: Path, target: Path) -> bool:
     """Move a finished file to a name that nobody has; False if somebody has it."""
     try:
         os.link(source, target)  # fails where the name is taken, unlike a rename
+        source.unlink()
     except FileExistsError:
         return False
     except OSError:  # a disk without hard links
@@ -100,7 +100,6 @@ def publish_take(staging: Path, wav: Path, folder: Path, record: dict[str, tp.An
             if publish(wav, path):
                 return path
             path.with_suffix(".json").unlink()
-        notes.unlink(missing_ok=True)
         number += 1
 
 
