@@ -19,6 +19,7 @@ import torch
 from .. import __version__
 from ..errors import UserError
 from ..models.encodec import EncodecModel
+from ..models.export import export_model
 from ..models.genmodel import count_frames
 from ..models.lm import LMModel
 from ..models.musicgen import MusicGen
@@ -93,6 +94,27 @@ def export_player(model: MusicGen, out_dir: str | Path, quantize: str = "int8", 
         with atomic_path(out_dir / FACTS_FILE) as written:
             written.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return out_dir
+
+
+def export_named_player(
+    name: str,
+    out_dir: str | Path,
+    quantize: str = "int8",
+    state: str | None = None,
+    epoch: int | None = None,
+    replace: bool = False,
+) -> Path:
+    """As `export_player`, for a model by its name: a folder, a run or a hub id.
+
+    Args:
+        state, epoch: of a run, see `audiocraft.models.export.export_model`.
+    """
+    _check_free(Path(out_dir), replace)
+    with tempfile.TemporaryDirectory() as temporary:
+        source = name if state is None and epoch is None else str(export_model(name, temporary, state, epoch))
+        model = MusicGen.get_pretrained(source, "cpu")
+        model.name = name
+        return export_player(model, out_dir, quantize, replace)
 
 
 def _check_free(folder: Path, replace: bool) -> None:

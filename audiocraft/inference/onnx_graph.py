@@ -139,7 +139,7 @@ class Graph:
                         continue
                     file.write(b"\0" * (-file.tell() % _ALIGN))
                     tensors.append(_external(name, value, data.name, file.tell()))
-                    file.write(value.tobytes() if value.nbytes < 2**20 else memoryview(value).cast("B"))
+                    value.tofile(file)
             graph = helper.make_graph(self._nodes, self.name, self._inputs, self._outputs, tensors)
             opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
             model = helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="micro-musicgen")

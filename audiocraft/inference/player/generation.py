@@ -216,7 +216,8 @@ class Decoding:
     def __init__(self, features: "ort.InferenceSession", sound: "ort.InferenceSession", facts: dict[str, tp.Any]):
         self.features, self.sound, self.hop = features, sound, facts["hop_length"]
         self.channels = facts["channels"]
-        self.cuts = [Cut(*facts[f"{part}_margins"], facts["least_frames"]) for part in ("features", "sound")]
+        margins = [facts[f"{part}_margins"] for part in ("features", "sound")]
+        self.cuts = [Cut(left, right, facts["least_frames"]) for left, right in margins]
         self.memory_shape = facts["lstm"]  # layers, width
         self.memory: list[Array] | None = None
 
