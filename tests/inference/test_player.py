@@ -245,3 +245,12 @@ def test_exports_are_refused(folders: dict[str, Path], musicgen: MusicGen, tmp_p
     assert not (tmp_path / "new").exists()
     again = export_player(musicgen, shutil.copytree(folders["none"], tmp_path / "old"), "int8", replace=True)
     assert json.loads((again / "player.json").read_text())["quantize"] == "int8"
+
+
+def test_weights_that_are_no_numbers(musicgen: MusicGen, tmp_path: Path):
+    model = MusicGen("tiny", make_codec(), make_lm(), max_duration=2)
+    with torch.no_grad():
+        model.lm.out_norm.weight[0] = float("nan")
+    folder = export_player(model, tmp_path / "out", "none")
+    assert "NaN" in one_line(play(folder, "--out", "takes", cwd=tmp_path))
+    assert list((tmp_path / "takes").iterdir()) == []

@@ -4,20 +4,17 @@ import json
 import math
 import os
 import threading
+import time
 import typing as tp
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from generation import Array, Clock, Decoding, LanguageModel, Sampling, draw_codes
+from generation import Array, Clock, Decoding, LanguageModel, PlayerError, Sampling, draw_codes
 
 FORMAT = 1
 # Frames decoded at once: few at first, so that sound begins early; many later, which is faster and still in bounds.
 FIRST_PIECE, LARGEST_PIECE = 10, 100
-
-
-class PlayerError(Exception):
-    """A mistake or a missing thing that the user can mend; one line."""
 
 
 class Player:
@@ -34,11 +31,12 @@ class Player:
         self.facts = read_facts(folder)
         self.clock = clock or Clock()
         self.threads = threads or physical_cores()
+        busy = machine_is_busy(self.threads)
         sessions: dict[str, tp.Any] = {}
 
         def load(name: str) -> None:
             try:
-                sessions[name] = open_session(folder / f"{name}.onnx", self.threads)
+                sessions[name] = open_session(folder / f"{name}.onnx", self.threads, busy)
             except Exception as error:
                 sessions[name] = error
 
@@ -113,14 +111,14 @@ def read_facts(folder: Path) -> dict[str, tp.Any]:
     return facts
 
 
-def open_session(path: Path, threads: int) -> "ort.InferenceSession":
-    """A graph, ready to run on the CPU."""
+def open_session(path: Path, threads: int, busy: bool) -> "ort.InferenceSession":
+    """A graph, ready to run on the CPU; beside others that compute, threads that wait sleep instead of spinning."""
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions too
     options.intra_op_num_threads = threads
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.enable_mem_pattern = False  # sizes vary from run to run
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if machine_is_busy() else "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if busy else "1")
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
@@ -137,9 +135,13 @@ def physical_cores() -> int:
     return len(siblings)
 
 
-def machine_is_busy() -> bool:
-    """Whether others compute here: then threads that wait sleep instead of spinning, and give way."""
+def machine_is_busy(threads: int) -> bool:
+    """Whether so many threads would share cores with others that compute now (the load average would count us too)."""
+    running = []
     try:
-        return os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1)
-    except (OSError, AttributeError):
+        for _ in range(3):
+            running.append(int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]))
+            time.sleep(0.001)
+    except (OSError, ValueError, IndexError):  # not on Linux
         return False
+    return sorted(running)[1] - 1 + threads > (os.cpu_count() or 1)

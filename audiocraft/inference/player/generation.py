@@ -18,6 +18,17 @@ WINDOW_SEED_STRIDE = 1 << 40
 Array = np.ndarray
 
 
+class PlayerError(Exception):
+    """A mistake or a missing thing that the user can mend; one line."""
+
+
+def check_numbers(array: Array) -> Array:
+    """The array. Raises PlayerError where it holds NaN or infinities."""
+    if array.size and not np.isfinite(array.max() - array.min()):
+        raise PlayerError("the model computes no numbers any more (NaN); its weights are damaged, or training diverged")
+    return array
+
+
 class Clock:
     """Seconds since the process started, and how long the phases took."""
 
@@ -146,7 +157,7 @@ class LanguageModel:
         for name, value in given.items():
             cache.binding.bind_cpu_input(name, value)
         self.session.run_with_iobinding(cache.binding)
-        return cache.binding.get_outputs()[-1].numpy()
+        return check_numbers(cache.binding.get_outputs()[-1].numpy())
 
 
 def draw_codes(
@@ -244,4 +255,4 @@ class Decoding:
         held, start, end = piece
         # Clip by clip: the widest layers of many clips at once would not fit the caches.
         waves = [self.sound.run(None, {"features": clip[None]})[0] for clip in held]
-        return np.concatenate(waves)[..., start * self.hop : end * self.hop]
+        return check_numbers(np.concatenate(waves))[..., start * self.hop : end * self.hop]

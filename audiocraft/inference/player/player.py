@@ -26,8 +26,8 @@ from pathlib import Path
 
 try:
     import numpy as np
-    from engine import FORMAT, Player, PlayerError
-    from generation import Array, Clock, Sampling
+    from engine import FORMAT, Player
+    from generation import Array, Clock, PlayerError, Sampling
 except ImportError as missing:
     sys.exit(f"error: {missing.name} is missing; pip install numpy onnxruntime")
 
