@@ -7,7 +7,7 @@ import torch
 
 from audiocraft.errors import UserError
 from audiocraft.models import LMModel, builders
-from audiocraft.models.token_decoder import DecoderState, TokenDecoder
+from audiocraft.inference.token_decoder import DecoderState, TokenDecoder
 from audiocraft.modules.codebooks_patterns import (
     CoarseFirstPattern,
     CodebooksPatternProvider,

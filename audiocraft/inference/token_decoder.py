@@ -14,7 +14,7 @@ from ..modules.kv_cache import KVCache
 from ..modules.sampling import SamplingParams, choose, clip_uniforms
 
 if TYPE_CHECKING:
-    from .lm import LMModel
+    from ..models.lm import LMModel
 
 UNKNOWN = -1  # a place of the sequence whose code is not drawn yet
 
