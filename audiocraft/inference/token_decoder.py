@@ -1,112 +1,57 @@
 """Codes one step at a time. All that lives between steps is a `DecoderState`: it can be copied, saved and resumed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..models.lm import LMModel
 from ..modules.attributes import ConditioningAttributes, drop_all_conditions
-from ..modules.conditioners import FusedConditions
-from ..modules.kv_cache import KVCache
+from ..modules.codebooks_patterns import Pattern
 from ..modules.sampling import SamplingParams, choose, clip_uniforms
+from .graphs import graphs_wanted, run_step
+from .memory import check_room
+from .playing import PlayingLM
+from .state import UNKNOWN, Branch, DecoderState
 
-if TYPE_CHECKING:
-    from ..models.lm import LMModel
+__all__ = ["DecoderState", "TokenDecoder"]
 
-UNKNOWN = -1  # a place of the sequence whose code is not drawn yet
-
-
-@dataclass
-class Branch:
-    """One pass through the transformer per step: a cache and the conditions it runs under.
-
-    Without guidance there is one for all clips. With guidance one holds conditional clips first, then the same clips
-    unconditional; or (two-step) there are two of them in this order.
-    """
-
-    cache: KVCache
-    fused: FusedConditions
-
-    def clone(self) -> "Branch":
-        """A copy that goes on by itself."""
-        # Conditions are never written to.
-        return Branch(self.cache.clone(), self.fused)
-
-
-@dataclass
-class DecoderState:
-    """Everything between two steps.
-
-    Attributes:
-        sequence: steps of the pattern [B, K, S]: drawn codes, prompt codes ahead, special tokens, or `UNKNOWN`.
-        step: the next step to draw; those before it are complete.
-        frames: F.
-        prompt_frames: those at the start that are not drawn.
-        uniforms: one number per clip, step and codebook, float32 [B, S, K]; None when greedy.
-        branches: see `Branch`.
-    """
-
-    sequence: Tensor
-    step: int
-    frames: int
-    prompt_frames: int
-    uniforms: Tensor | None
-    branches: list[Branch]
-
-    @property
-    def num_steps(self) -> int:
-        """S."""
-        return self.sequence.shape[-1]
-
-    def clone(self) -> "DecoderState":
-        """A copy that goes on by itself."""
-        branches = [branch.clone() for branch in self.branches]
-        return replace(self, sequence=self.sequence.clone(), branches=branches)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Tensors, numbers, lists and dicts only: `torch.save` it, read it with `weights_only=True`."""
-        return {
-            "sequence": self.sequence.clone(),
-            "step": self.step,
-            "frames": self.frames,
-            "prompt_frames": self.prompt_frames,
-            "uniforms": self.uniforms,
-            "branches": [{"cache": b.cache.to_dict(), "fused": dict(vars(b.fused))} for b in self.branches],
-        }
-
-    @classmethod
-    def from_dict(cls, saved: dict[str, Any], device: torch.device | str = "cpu") -> "DecoderState":
-        """The inverse of `to_dict`, on `device`."""
-        branches = []
-        for branch in saved["branches"]:
-            fused = {name: None if x is None else x.to(device) for name, x in branch["fused"].items()}
-            branches.append(Branch(KVCache.from_dict(branch["cache"], device), FusedConditions(**fused)))
-        return cls(
-            sequence=saved["sequence"].to(device, copy=True),
-            step=saved["step"],
-            frames=saved["frames"],
-            prompt_frames=saved["prompt_frames"],
-            uniforms=None if saved["uniforms"] is None else saved["uniforms"].to(device),
-            branches=branches,
-        )
+_SPAN_STEPS = 256
 
 
 class TokenDecoder:
     """Draws codes from a language model; holds no state of its own.
 
+    Every pattern of codebooks is a sequence of steps, and each step reads the one before it and fills in its own: the
+    delays are where the codes are written, nothing is shifted while it runs.
+
     Args:
-        lm: in evaluation mode.
+        lm: in evaluation mode; or made ready to play, by those who generate more than once.
         params: how a token is chosen.
         cfg_coef: coefficient of classifier-free guidance; None is the model's, 1 is no guidance.
+        precision: see `resolve_precision`; None is that of autocast where it is on, else the model's own. Not looked at
+            if `lm` is ready already.
+        graphs: whether steps are recorded as CUDA graphs; None unless `AUDIOCRAFT_CUDA_GRAPHS=0` is set. On other
+            devices there are none.
+        spans: attend to whole spans of the cache under a mask, as graphs need it; None on CUDA only. What is drawn is
+            the same up to float rounding.
     """
 
-    def __init__(self, lm: "LMModel", params: SamplingParams, cfg_coef: float | None = None) -> None:
-        self.lm = lm
+    def __init__(
+        self,
+        lm: LMModel | PlayingLM,
+        params: SamplingParams,
+        cfg_coef: float | None = None,
+        precision: str | None = None,
+        graphs: bool | None = None,
+        spans: bool | None = None,
+    ) -> None:
+        self.playing = lm if isinstance(lm, PlayingLM) else PlayingLM(lm, precision or _own_precision(lm))
         self.params = params
-        self.cfg_coef = lm.cfg_coef if cfg_coef is None else cfg_coef
+        self.cfg_coef = self.playing.cfg_coef if cfg_coef is None else cfg_coef
+        self.graphs = graphs_wanted(graphs, self.playing.device)
+        self.spans = self.playing.device.type == "cuda" if spans is None else spans
 
     @torch.no_grad()
     def start(
@@ -121,9 +66,9 @@ class TokenDecoder:
         """The state before the first code after the prompt, arguments as for `LMModel.generate`.
 
         Raises:
-            UserError: sizes that do not fit each other, or prompt codes that do not exist.
+            UserError: sizes that do not fit each other, prompt codes that do not exist, or too little memory.
         """
-        lm = self.lm
+        lm = self.playing
         batch = self._batch_size(prompt, conditions, num_samples)
         if frames < 1:
             raise UserError(f"asked for {frames} frames; ask for one or more")
@@ -142,69 +87,103 @@ class TokenDecoder:
             if seed is None:
                 seed = int(torch.randint(2**31, (1,)).item())
             uniforms = clip_uniforms(seed, batch, sequence.shape[-1], lm.n_q).to(lm.device)
-        branches = self._branches(batch, conditions, sequence.shape[-1], two_step_cfg)
-        return DecoderState(sequence, step, frames, prompt_frames, uniforms, branches)
+        drawn = (pattern.frame_of >= prompt_frames).to(lm.device)
+        at = torch.tensor([step], device=lm.device)
+        with self._plain():
+            branches = self._branches(batch, conditions, sequence.shape[-1], two_step_cfg)
+            state = DecoderState(sequence, drawn, at, step, frames, prompt_frames, uniforms, branches)
+            self._read(state)
+        return state
 
     @torch.no_grad()
     def step(self, state: DecoderState) -> None:
-        """Draw the codes of one step and write them into the state. The first call also reads the prompt."""
-        frames = self.lm.pattern_provider.get_pattern(state.frames).frame_of[:, state.step].tolist()
-        drawn = [q for q, frame in enumerate(frames) if frame >= state.prompt_frames]
-        if drawn:  # others hold the prompt or the special token already
-            logits = self._logits(state, drawn)
-            uniforms = None if state.uniforms is None else state.uniforms[:, state.step, drawn]
-            state.sequence[:, drawn, state.step] = choose(logits, uniforms, self.params)
+        """Draw the codes of one step and write them into the state. Nothing of it waits for a GPU."""
+        spans = []
+        for branch in state.branches:
+            cache = branch.cache
+            # Few lengths, so that few graphs are recorded.
+            span = min(cache.capacity, -(-(cache.length + 1) // _SPAN_STEPS) * _SPAN_STEPS)
+            cache.span = span if self.spans else None
+            spans.append(cache.span)
+        with self._plain():
+            if self.graphs:
+                run_step(state, (self, *spans), lambda: self._draw(state))
+            else:
+                self._draw(state)
         state.step += 1
+        for branch in state.branches:
+            if branch.cache.span is not None:
+                branch.cache.length += 1
+                branch.cache.span = None
 
     def codes(self, state: DecoderState) -> Tensor:
         """Codes [B, K, F] of the sequence; `UNKNOWN` where they are not drawn yet."""
-        pattern = self.lm.pattern_provider.get_pattern(state.frames)
-        return pattern.revert_pattern_sequence(state.sequence, UNKNOWN)[0]
+        return self._pattern(state).revert_pattern_sequence(state.sequence, UNKNOWN)[0]
 
-    def _logits(self, state: DecoderState, codebooks: list[int]) -> Tensor:
-        """Logits [B, codebooks, card] of the next step; each branch reads the steps that it has not seen yet."""
-        hidden = [self._hidden(state, branch) for branch in state.branches]
-        logits = torch.cat([self.lm.heads(h[:, -1:], codebooks) for h in hidden])[:, :, 0]
-        batch = state.sequence.shape[0]
-        if logits.shape[0] == batch:
+    def complete_frames(self, state: DecoderState) -> int:
+        """Frames from the start of which all codes are there, the prompt's included."""
+        return int((self._pattern(state).step_of.amax(dim=0) < state.step).long().cumprod(0).sum())
+
+    def _pattern(self, state: DecoderState) -> Pattern:
+        return self.playing.pattern_provider.get_pattern(state.frames)
+
+    def _draw(self, state: DecoderState) -> None:
+        """The step itself: a function of the state's tensors, written back to them."""
+        codes = state.sequence.index_select(2, state.at - 1)
+        logits = self._logits(state, codes)
+        uniforms = None if state.uniforms is None else state.uniforms.index_select(1, state.at)[:, 0]
+        new = choose(logits, uniforms, self.params)
+        held = state.sequence.index_select(2, state.at)[..., 0]
+        drawn = state.drawn.index_select(1, state.at)[:, 0]
+        state.sequence.index_copy_(2, state.at, torch.where(drawn, new, held)[..., None])
+        state.at.add_(1)
+
+    def _logits(self, state: DecoderState, codes: Tensor) -> Tensor:
+        """Logits [B, K, card] of what follows the step of these codes [B, K, 1]."""
+        lm = self.playing
+        hidden = [self._hidden(branch, codes) for branch in state.branches]
+        logits = torch.cat([lm.logits(h[:, -1]) for h in hidden])
+        if logits.shape[0] == state.batch:
             return logits
-        conditional, unconditional = logits.split(batch)
+        conditional, unconditional = logits.split(state.batch)
         return unconditional + (conditional - unconditional) * self.cfg_coef
 
-    def _hidden(self, state: DecoderState, branch: Branch) -> Tensor:
-        cache = branch.cache
-        seen = max(0, cache.length - branch.fused.prefix_length)
-        new = state.sequence[..., seen : state.step]
-        copies = cache.keys.shape[1] // new.shape[0]  # conditional and unconditional clips are fed the same codes
-        return self.lm.hidden(new.repeat(copies, 1, 1), branch.fused, cache)
+    def _hidden(self, branch: Branch, codes: Tensor, first: bool = False) -> Tensor:
+        copies = branch.cache.keys.shape[1] // codes.shape[0]  # conditional and unconditional clips get the same codes
+        return self.playing.hidden(codes.repeat(copies, 1, 1), branch.fused, branch.cache, first)
+
+    def _read(self, state: DecoderState) -> None:
+        """Read what comes before the last step that is known: the prefix of the conditions and the prompt."""
+        known = state.sequence[..., : state.step - 1]
+        for branch in state.branches:
+            if known.shape[-1] or branch.fused.prefix_length:
+                self._hidden(branch, known, first=True)
 
     def _branches(
         self, batch: int, conditions: Sequence[ConditioningAttributes], steps: int, two_step_cfg: bool
     ) -> list[Branch]:
-        lm = self.lm
+        lm = self.playing
         samples = list(conditions) or [ConditioningAttributes()] * batch
         groups = [samples]
-        guided = len(lm.condition_provider.conditioners) > 0 and self.cfg_coef != 1.0
+        guided = lm.guidable and self.cfg_coef != 1.0
         if guided and any(text for sample in samples for text in sample.text.values()):
             unconditional = [drop_all_conditions(sample) for sample in samples]
             groups = [samples, unconditional] if two_step_cfg else [samples + unconditional]
         branches = []
         for group in groups:
-            fused = lm.fuser.gather(lm.condition(group))
+            fused = lm.conditions(group)
             # The last step is drawn but never read.
             room = fused.prefix_length + steps - 1
-            cache = lm.transformer.make_cache(len(group), room, lm.device, self._cache_dtype())
-            branches.append(Branch(cache, fused))
+            check_room(lm.device, lm.cache_bytes(room) * len(group) // batch * len(groups), batch)
+            branches.append(Branch(lm.make_cache(len(group), room), fused))
         return branches
 
-    def _cache_dtype(self) -> torch.dtype:
-        device = self.lm.device.type
-        if torch.is_autocast_enabled(device):
-            return torch.get_autocast_dtype(device)
-        return self.lm.dtype
+    def _plain(self) -> torch.autocast:
+        """The layers have the dtype they are meant to have already."""
+        return torch.autocast(self.playing.device.type, enabled=False)
 
     def _check_prompt(self, prompt: Tensor, frames: int) -> None:
-        lm = self.lm
+        lm = self.playing
         if prompt.dim() != 3 or prompt.shape[1] != lm.n_q:
             raise UserError(f"a prompt must be codes [B, {lm.n_q}, frames], got {list(prompt.shape)}")
         if prompt.shape[-1] >= frames:
@@ -229,3 +208,9 @@ class TokenDecoder:
         if batch < 1:
             raise UserError(f"asked for {batch} clips; ask for one or more")
         return batch
+
+
+def _own_precision(lm: LMModel) -> str:
+    device = lm.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else lm.dtype
+    return str(dtype).removeprefix("torch.")

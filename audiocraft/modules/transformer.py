@@ -244,10 +244,9 @@ class StreamingTransformer(nn.Module):
         Returns:
             [B, S, D].
         """
-        start = 0 if cache is None else cache.length
         steps = x.shape[1]
         if self.positional_embedding in ("sin", "sin_rope"):
-            positions = torch.arange(start, start + steps, device=x.device)
+            positions = torch.arange(steps, device=x.device) + (0 if cache is None else cache.start)
             embedding = create_sin_embedding(positions[None, :, None], self.d_model, self.max_period, x.dtype)
             x = x + self.positional_scale * embedding
         for index, layer in enumerate(self.layers):
