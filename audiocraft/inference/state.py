@@ -79,20 +79,20 @@ class DecoderState:
         branches = [branch.clone() for branch in self.branches]
         return replace(self, sequence=self.sequence.clone(), at=self.at.clone(), branches=branches, graphs={})
 
-    def take(self, clips: Sequence[int], seed: int | None = None) -> "DecoderState":
+    def take(self, clips: Sequence[int], seeds: Sequence[int] | None = None) -> "DecoderState":
         """A copy of the clips with these numbers, in this order; any may come more than once.
 
         Args:
             clips: numbers from 0 to B - 1.
-            seed: from here on, clip i of the copy draws what a clip of `seed` + i would draw from this step on; None
-                goes on with each clip's own numbers.
+            seeds: from here on, clip i of the copy draws what a clip of seed `seeds[i]` draws in these steps; None goes
+                on with each clip's own numbers.
         """
         rows = torch.tensor(list(clips), device=self.sequence.device)
         uniforms = self.uniforms
-        if uniforms is not None and seed is None:
+        if uniforms is not None and seeds is None:
             uniforms = uniforms[rows]
-        elif uniforms is not None and seed is not None:
-            uniforms = clip_uniforms(seed, len(rows), *uniforms.shape[1:]).to(uniforms.device)
+        elif uniforms is not None and seeds is not None:
+            uniforms = clip_uniforms(seeds, len(rows), *uniforms.shape[1:]).to(uniforms.device)
         branches = [branch.take(rows, self.batch) for branch in self.branches]
         sequence = self.sequence[rows]
         return replace(self, sequence=sequence, at=self.at.clone(), uniforms=uniforms, branches=branches, graphs={})

@@ -1,6 +1,7 @@
 """Codes one step at a time. All that lives between steps is a `DecoderState`: it can be copied, saved and resumed."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from ..errors import UserError
 from ..models.lm import LMModel
 from ..modules.attributes import ConditioningAttributes, drop_all_conditions
 from ..modules.codebooks_patterns import Pattern
+from ..modules.conditioners import FusedConditions
 from ..modules.sampling import SamplingParams, choose, clip_uniforms
 from .graphs import graphs_wanted, run_step
 from .memory import check_room
@@ -61,9 +63,14 @@ class TokenDecoder:
         num_samples: int | None = None,
         frames: int = 256,
         two_step_cfg: bool = False,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
+        fused: Sequence[FusedConditions] | None = None,
     ) -> DecoderState:
         """The state before the first code after the prompt, arguments as for `LMModel.generate`.
+
+        Args:
+            seed: one for the batch, or one for each clip.
+            fused: conditions of an earlier state's branches, in place of `conditions`; needs `num_samples`.
 
         Raises:
             UserError: sizes that do not fit each other, prompt codes that do not exist, or too little memory.
@@ -90,7 +97,9 @@ class TokenDecoder:
         drawn = (pattern.frame_of >= prompt_frames).to(lm.device)
         at = torch.tensor([step], device=lm.device)
         with self._plain():
-            branches = self._branches(batch, conditions, sequence.shape[-1], two_step_cfg)
+            if fused is None:
+                fused = self._fuse(batch, conditions, two_step_cfg)
+            branches = self._branches(batch, fused, sequence.shape[-1])
             state = DecoderState(sequence, drawn, at, step, frames, prompt_frames, uniforms, branches)
             self._read(state)
         return state
@@ -122,7 +131,7 @@ class TokenDecoder:
 
     def complete_frames(self, state: DecoderState) -> int:
         """Frames from the start of which all codes are there, the prompt's included."""
-        return int((self._pattern(state).step_of.amax(dim=0) < state.step).long().cumprod(0).sum())
+        return _complete(self._pattern(state))[state.step]
 
     def _pattern(self, state: DecoderState) -> Pattern:
         return self.playing.pattern_provider.get_pattern(state.frames)
@@ -159,24 +168,25 @@ class TokenDecoder:
             if known.shape[-1] or branch.fused.prefix_length:
                 self._hidden(branch, known, first=True)
 
-    def _branches(
-        self, batch: int, conditions: Sequence[ConditioningAttributes], steps: int, two_step_cfg: bool
-    ) -> list[Branch]:
-        lm = self.playing
+    def _fuse(
+        self, batch: int, conditions: Sequence[ConditioningAttributes], two_step_cfg: bool
+    ) -> list[FusedConditions]:
+        """Conditions of each branch."""
         samples = list(conditions) or [ConditioningAttributes()] * batch
         groups = [samples]
-        guided = lm.guidable and self.cfg_coef != 1.0
+        guided = self.playing.guidable and self.cfg_coef != 1.0
         if guided and any(text for sample in samples for text in sample.text.values()):
             unconditional = [drop_all_conditions(sample) for sample in samples]
             groups = [samples, unconditional] if two_step_cfg else [samples + unconditional]
-        branches = []
-        for group in groups:
-            fused = lm.conditions(group)
-            # The last step is drawn but never read.
-            room = fused.prefix_length + steps - 1
-            check_room(lm.device, lm.cache_bytes(room) * len(group) // batch * len(groups), batch)
-            branches.append(Branch(lm.make_cache(len(group), room), fused))
-        return branches
+        return [self.playing.conditions(group) for group in groups]
+
+    def _branches(self, batch: int, fused: Sequence[FusedConditions], steps: int) -> list[Branch]:
+        # The last step is drawn but never read.
+        rooms = [each.prefix_length + steps - 1 for each in fused]
+        rows = [next((x.shape[0] for x in vars(each).values() if x is not None), batch) for each in fused]
+        need = sum(self.playing.cache_bytes(room) * count for room, count in zip(rooms, rows))
+        check_room(self.playing.device, need // batch, batch)
+        return [Branch(self.playing.make_cache(*size), each) for *size, each in zip(rows, rooms, fused)]
 
     def _plain(self) -> torch.autocast:
         """The layers have the dtype they are meant to have already."""
@@ -208,6 +218,14 @@ class TokenDecoder:
         if batch < 1:
             raise UserError(f"asked for {batch} clips; ask for one or more")
         return batch
+
+
+@lru_cache(maxsize=16)
+def _complete(pattern: Pattern) -> list[int]:
+    """Frames that are complete before each step, and after the last."""
+    held_until = pattern.step_of.amax(dim=0).cummax(dim=0).values
+    steps = torch.arange(pattern.frame_of.shape[1] + 1)
+    return torch.searchsorted(held_until, steps).tolist()
 
 
 def _own_precision(lm: LMModel) -> str:

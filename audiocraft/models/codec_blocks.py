@@ -60,11 +60,14 @@ class BlockEncoder:
 
 
 class BlockDecoder:
-    """codes → wav on streams. Weights are those at construction."""
+    """codes → wav on streams. Weights are those at construction.
 
-    def __init__(self, model: "EncodecModel"):
+    `half`: round the LSTM's recurrent weights to float16 (x86 only).
+    """
+
+    def __init__(self, model: "EncodecModel", half: bool = False):
         self.quantizer = model.quantizer
-        self.stage = plan(model.decoder)
+        self.stage = plan(model.decoder, half)
 
     def start(self) -> tp.Any:
         """State of a new stream."""

@@ -4,6 +4,7 @@ A clip's uniform numbers come from a generator of its own on the CPU, so what it
 clips of the batch nor on the device.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -93,10 +94,12 @@ def choose(logits: Tensor, uniforms: Tensor | None, params: SamplingParams) -> T
     return draw(probs, uniforms)
 
 
-def clip_uniforms(seed: int, clips: int, steps: int, n_q: int) -> Tensor:
-    """Uniform numbers, float32 [clips, steps, n_q] on the CPU; clip i draws from a generator seeded with seed + i.
+def clip_uniforms(seed: int | Sequence[int], clips: int, steps: int, n_q: int) -> Tensor:
+    """Uniform numbers, float32 [clips, steps, n_q] on the CPU; clip i draws from a generator of its own, seeded with
+    seed + i, or with seed[i] where there are several.
 
     Fewer steps give the beginning of the same numbers.
     """
-    rows = [torch.rand(steps, n_q, generator=torch.Generator().manual_seed(seed + i)) for i in range(clips)]
-    return torch.stack(rows)
+    seeds = [seed + i for i in range(clips)] if isinstance(seed, int) else seed
+    assert len(seeds) == clips, f"{len(seeds)} seeds for {clips} clips"
+    return torch.stack([torch.rand(steps, n_q, generator=torch.Generator().manual_seed(each)) for each in seeds])
