@@ -1,4 +1,6 @@
-"""Whether a batch fits a GPU, asked before it is begun."""
+"""Whether what is asked for fits into memory, found out before it is begun."""
+
+import os
 
 import torch
 
@@ -25,4 +27,21 @@ def check_room(device: torch.device, bytes_per_clip: int, batch: int) -> None:
         raise UserError(
             f"{batch} clips at once need {batch * bytes_per_clip / 2**30:.1f} GiB beside the model and {device} has "
             f"{max(0, free) / 2**30:.1f} GiB free; {way_out}"
+        )
+
+
+def check_result(num_bytes: int) -> None:
+    """See whether sound of this size can be held in memory as a whole, with room to write it.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not told on this system
+        return
+    if 2 * num_bytes > memory:
+        raise UserError(
+            f"the sound alone would take {num_bytes / 2**30:.0f} GiB of {memory / 2**30:.0f} GiB of memory; ask for "
+            "less, or stream it: python -m audiocraft stream MODEL"
         )

@@ -33,7 +33,7 @@ class PlayingLM:
         self.n_q, self.card, self.special_token_id = lm.n_q, lm.card, lm.special_token_id
         self.pattern_provider = lm.pattern_provider
         self.cfg_coef = lm.cfg_coef
-        self._versions = _versions(lm)
+        self._versions = versions(lm)
         self._fuser, self._condition = lm.fuser, lm.condition
         self.guidable = len(lm.condition_provider.conditioners) > 0
         with torch.no_grad():
@@ -53,7 +53,7 @@ class PlayingLM:
 
     def is_current(self, lm: LMModel) -> bool:
         """Whether `lm` still has the weights this was made of (writing through `.data` goes unnoticed)."""
-        return self._versions == _versions(lm)
+        return self._versions == versions(lm)
 
     def conditions(self, samples: Sequence[ConditioningAttributes]) -> FusedConditions:
         """What enters the transformer for a batch."""
@@ -121,5 +121,6 @@ class PlayingLM:
         )
 
 
-def _versions(lm: LMModel) -> list[tuple[int, int]]:
-    return [(p.data_ptr(), p._version) for p in lm.parameters()]
+def versions(module: nn.Module) -> list[tuple[int, int]]:
+    """What changes when weights are replaced or written to (other than through `.data`)."""
+    return [(tensor.data_ptr(), tensor._version) for tensor in (*module.parameters(), *module.buffers())]

@@ -23,17 +23,19 @@ class StreamState:
     Attributes:
         song: where the codes are.
         codec: what the codec keeps of the frames before, see `modules.chunked`.
+        ahead: codes of a prompt that are not decoded yet, [B, K, f].
         chunks: given out so far.
     """
 
     song: SongState
     codec: Any
+    ahead: Tensor
     chunks: int = 0
 
     @property
     def finished(self) -> bool:
         """Whether all sound was given out."""
-        return self.song.done == self.song.total
+        return self.song.done == self.song.total and self.ahead.shape[-1] == 0
 
     def clone(self) -> "StreamState":
         """A copy that goes on by itself."""
@@ -42,11 +44,12 @@ class StreamState:
     def take(self, clips: Sequence[int], seed: int | None = None) -> "StreamState":
         """As `SongState.take`: many takes from one moment, with the sound they share already out."""
         rows = torch.tensor(list(clips), device=self.song.window.sequence.device)
-        return replace(self, song=self.song.take(clips, seed), codec=_copy(self.codec, rows))
+        return replace(self, song=self.song.take(clips, seed), codec=_copy(self.codec, rows), ahead=self.ahead[rows])
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors, numbers, lists and dicts only: `torch.save` it, read it with `weights_only=True`."""
-        return {"song": self.song.to_dict(), "codec": _to_plain(self.codec), "chunks": self.chunks}
+        plain = {"codec": _to_plain(self.codec), "ahead": self.ahead.clone(), "chunks": self.chunks}
+        return {"song": self.song.to_dict(), **plain}
 
 
 class Streamer:
@@ -65,17 +68,18 @@ class Streamer:
         self.chunk = max(1, round(chunk * frame_rate))
         self.first_chunk = min(self.chunk, max(1, round(_FIRST_CHUNK * frame_rate)))
 
-    def start(self, song: SongState, prompt: Tensor | None = None) -> tuple[StreamState, Tensor]:
-        """The state of a piece, and the sound of its prompt [B, C, t], codes [B, K, P], as far as it is final."""
-        state = StreamState(song, self.codec.start())
+    def start(self, song: SongState, prompt: Tensor | None = None) -> StreamState:
+        """The state of a piece that begins with the sound of its prompt, codes [B, K, P]."""
         if prompt is None:
-            prompt = song.window.sequence.new_zeros(song.window.batch, song.window.sequence.shape[1], 0)
-        return state, self.codec.push(state.codec, prompt)
+            prompt = song.window.sequence[..., :0]
+        return StreamState(song, self.codec.start(), ahead=prompt)
 
     def read(self, state: StreamState, progress: Progress | None = None) -> Tensor:
         """The next chunk, wav [B, C, t]. The codec looks ahead a little, so the first may have t = 0."""
         frames = min(self.chunk, self.first_chunk << min(state.chunks, 20))
-        parts = []
+        parts = [state.ahead[..., :frames]]
+        state.ahead = state.ahead[..., frames:]
+        frames -= parts[0].shape[-1]
         while frames and not state.finished:
             codes = self.songs.read(state.song, frames, progress)
             frames -= codes.shape[-1]
@@ -93,7 +97,8 @@ class Streamer:
     def restore(self, saved: dict[str, Any], device: torch.device | str = "cpu") -> StreamState:
         """The inverse of `StreamState.to_dict`, on `device`."""
         codec = _from_plain(self.codec.start(), saved["codec"], device)
-        return StreamState(SongState.from_dict(saved["song"], device), codec, saved["chunks"])
+        song = SongState.from_dict(saved["song"], device)
+        return StreamState(song, codec, saved["ahead"].to(device), saved["chunks"])
 
 
 def _copy(state: Any, rows: Tensor | None = None, batch_dim: int = 0) -> Any:
