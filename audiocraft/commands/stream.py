@@ -41,11 +41,10 @@ def stream(
         str, typer.Option("--precision", help="auto, float32, int8 (CPU), bfloat16 or float16 (GPU).")
     ] = "auto",
 ) -> None:
-    """Make one piece of any length and give out its sound while it is being made, 16-bit, e.g. `| ffplay -i -`."""
-    if str(out) == "-" and sys.stdout.isatty():
-        raise UserError(
-            "a terminal cannot play sound; pipe it into a player (| ffplay -nodisp -i -) or give --out FILE"
-        )
+    """Make one piece of any length and give out its sound (16 bits) while it is being made: `| ffplay -nodisp -i -`."""
+    to_file = str(out) != "-"
+    if not to_file and sys.stdout.isatty():
+        raise UserError("a terminal plays no sound; pipe it into a player (| ffplay -nodisp -i -), or give --out FILE")
     if prompt is None and prompt_duration is not None:
         raise UserError("--prompt-duration needs a --prompt FILE; give one, or leave it out")
 

@@ -1,6 +1,7 @@
 """A language model made ready to play: tables fused, weights in the precision they are played in."""
 
 import typing as tp
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -43,12 +44,11 @@ class PlayingLM:
             self.transformer: tp.Any = self._copy(lm.transformer, jobs)
             self.out_norm: tp.Any = None if lm.out_norm is None else self._copy(lm.out_norm, jobs)
             jobs.append(lambda: setattr(self, "head", self._head(lm)))
-            if self.precision == "int8":  # one matrix is packed by one thread
-                with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-                    list(pool.map(lambda job: job(), jobs))
-            else:
-                for job in jobs:
-                    job()
+            # torch packs a matrix in one thread.
+            threads = torch.get_num_threads() if self.precision == "int8" else 1
+            with ThreadPoolExecutor(threads) as pool, warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "torch.quantize_per_tensor")  # told at the first 8-bit tensor
+                list(pool.map(lambda job: job(), jobs))
         self.head: Linear
 
     def is_current(self, lm: LMModel) -> bool:

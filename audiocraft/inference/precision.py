@@ -52,6 +52,8 @@ def make_linear(weight: Tensor, bias: Tensor | None, precision: str) -> Linear:
 
 
 def _int8_engine() -> str | None:
+    if not hasattr(torch.ops.quantized, "linear_with_input_q_dq_qweight_dq_output_fp32"):
+        return None  # torch means to remove its 8-bit tensors some day
     engines = torch.backends.quantized.supported_engines
     return next((engine for engine in _INT8_ENGINES if engine in engines), None)
 
