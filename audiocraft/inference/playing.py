@@ -73,7 +73,7 @@ class PlayingLM:
         there is a prefix, which enters at the `first` call."""
         batch, n_q, steps = sequence.shape
         rows = self.table.index_select(0, (sequence + self.offsets).flatten())
-        x = fused.enter(rows.view(batch, n_q, steps, -1).sum(1), first)
+        x = fused.enter(rows.view(batch, n_q, steps, self.table.shape[1]).sum(1), first)
         x = self.transformer(x, cross_attention_src=fused.cross, cache=cache)
         x = x[:, x.shape[1] - steps :]
         return x if self.out_norm is None else self.out_norm(x)
