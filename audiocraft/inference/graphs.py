@@ -31,23 +31,32 @@ def run_step(state: "DecoderState", key: tp.Hashable, step: tp.Callable[[], None
         step: no Python of it is run again when the graph is played back.
     """
     device = state.sequence.device
-    shared = state.graphs.setdefault("shared", _Shared(device))
-    graph = state.graphs.get(key)
+    if "shared" not in state.graphs:
+        state.graphs["shared"] = _Shared(device)
+    shared, graph = state.graphs["shared"], state.graphs.get(key)
     with torch.cuda.device(device):
-        if graph is None:
+        if graph is None or graph is _WARM:
             shared.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(shared.stream):
-                step()
+                state.graphs[key] = _WARM if graph is None else _record(step, shared.pool)
+                if graph is None:
+                    step()
             torch.cuda.current_stream().wait_stream(shared.stream)
-            state.graphs[key] = _WARM
-            return
-        if graph is _WARM:
-            graph = torch.cuda.CUDAGraph()
-            # Recording runs nothing. Graphs of one state are never played at the same time, so they share memory.
-            with torch.cuda.graph(graph, pool=shared.pool, stream=shared.stream):
-                step()
-            state.graphs[key] = graph
-        graph.replay()
+        if graph is not None:
+            state.graphs[key].replay()
+
+
+def _record(step: tp.Callable[[], None], pool: tp.Any) -> torch.cuda.CUDAGraph:
+    """A graph of `step()`, which does not run. `torch.cuda.graph` would first empty torch's memory and collect garbage,
+    which takes longer than the recording."""
+    graph = torch.cuda.CUDAGraph()
+    # Graphs of one state are never played at the same time, so they share the memory of what lies in between.
+    graph.capture_begin(pool=pool)
+    try:
+        step()
+    finally:
+        graph.capture_end()
+    return graph
 
 
 _WARM = object()

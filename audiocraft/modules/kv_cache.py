@@ -21,6 +21,9 @@ class KVCache:
         length: steps written so far; the next ones go to positions length, length + 1, ...
         cross: per layer the keys and values of cross-attention, computed at the first step and kept.
         span: see above; None looks at exactly what is written.
+        mask: with a span, of the step in progress, see `write`.
+        embeddings: with a span, what the transformer adds to its input, by position [steps, D]; kept because graphs
+            read it.
     """
 
     keys: Tensor
@@ -29,6 +32,8 @@ class KVCache:
     length: int = 0
     cross: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     span: int | None = None
+    mask: Tensor | None = None
+    embeddings: Tensor | None = None
 
     @classmethod
     def empty(
@@ -77,11 +82,12 @@ class KVCache:
             assert key.shape[2] == 1, "only single steps have a span"
             self.keys[layer].index_copy_(2, self.at, key.to(self.keys.dtype))
             self.values[layer].index_copy_(2, self.at, value.to(self.values.dtype))
-            positions = torch.arange(self.span, device=self.at.device)
-            mask = positions <= self.at
-            if past_context is not None:
-                mask &= positions >= self.at - past_context
-            return self.keys[layer, :, :, : self.span], self.values[layer, :, :, : self.span], mask
+            if layer == 0:  # the same for all
+                positions = torch.arange(self.span, device=self.at.device)
+                self.mask = positions <= self.at
+                if past_context is not None:
+                    self.mask &= positions >= self.at - past_context
+            return self.keys[layer, :, :, : self.span], self.values[layer, :, :, : self.span], self.mask
         start, end = self.length, self.length + key.shape[2]
         assert end <= self.capacity, f"cache of {self.capacity} steps is full"
         self.keys[layer, :, :, start:end] = key
