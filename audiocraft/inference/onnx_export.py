@@ -55,7 +55,6 @@ def export_player(model: MusicGen, out_dir: str | Path, quantize: str = "int8", 
     if not isinstance(codec, EncodecModel):
         raise UserError(f"the player knows EnCodec only, this codec is a {type(codec).__name__}; use another model")
     window = count_frames(model.max_duration, model.frame_rate)
-    stride = count_frames(model.extend_stride, model.frame_rate)
     delays = _delays(lm)
     graphs = {"lm": lm_graph(lm, quantize, window + max(delays))}
     parts = codec_graphs(codec)
@@ -73,7 +72,7 @@ def export_player(model: MusicGen, out_dir: str | Path, quantize: str = "int8", 
         "card": lm.card,
         "delays": delays,
         "window_frames": window,
-        "stride_frames": stride if 0 < stride < window else max(1, int(window * 0.6)),
+        "stride_frames": model.stride_frames(window),
         "features_margins": list(parts.features_margins),
         "sound_margins": list(parts.sound_margins),
         "least_frames": parts.least_frames,

@@ -311,11 +311,11 @@ class BaseGenModel(ABC):
         window = max(1, count_frames(self.max_duration, self.frame_rate))
         params = dict(self.generation_params)
         cfg_coef, two_step_cfg = params.pop("cfg_coef"), params.pop("two_step_cfg")
-        songs = self._play.songs(SamplingParams(**params), cfg_coef, window, self._stride(window))
+        songs = self._play.songs(SamplingParams(**params), cfg_coef, window, self.stride_frames(window))
         return songs, songs.start(prompt, conditions, count, total, two_step_cfg, seed)
 
-    def _stride(self, window: int) -> int:
-        """Frames that each further window adds."""
+    def stride_frames(self, window: int) -> int:
+        """Frames that each further window of `window` frames adds."""
         share = max(1, int(window * _STRIDE_SHARE))
         if self.extend_stride is None:
             return max(1, min(count_frames(_LONGEST_STRIDE, self.frame_rate), share))

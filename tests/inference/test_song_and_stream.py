@@ -147,7 +147,7 @@ def test_stride_of_further_windows(model: MusicGen) -> None:
     cases = [(None, 50, 30), (None, 1500, 900), (None, 2000, 900), (0.4, 50, 20), (18, 50, 30), (18.0, 1250, 900)]
     for stride, window, expected in cases:
         model.set_generation_params(duration=3.3, top_k=50, extend_stride=stride)
-        assert model._stride(window) == expected
+        assert model.stride_frames(window) == expected
     model.set_generation_params(duration=3.3, top_k=50)
 
 
