@@ -55,7 +55,7 @@ setup(
     extras_require={
         "text": ["transformers>=4.44", "sentencepiece>=0.2"],
         "app": ["gradio>=5"],
-        "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],
+        "onnx": ["onnx>=1.16", "onnxruntime>=1.20"],
         "dev": [
             "ruff",
             "mypy",
@@ -65,7 +65,7 @@ setup(
             "transformers>=4.44",
             "sentencepiece>=0.2",
             "onnx>=1.16",
-            "onnxruntime>=1.18",
+            "onnxruntime>=1.20",
             "types-PyYAML",
             "types-tqdm",
         ],

@@ -5,7 +5,8 @@
     python player.py --duration 60 --stream | aplay                 sound while it is being made
 
 `python -m audiocraft export MODEL --format onnx` wrote this file, and what it plays, into one folder. The same seed
-gives the same sound every time, and chooses by the same random numbers as the model does in torch.
+gives the same sound every time (on one machine, with one version of onnxruntime), and chooses by the same random
+numbers as the model does in torch.
 """
 
 import argparse
