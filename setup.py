@@ -29,7 +29,11 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["audiocraft", "audiocraft.*"]), "audiocraft._config", "audiocraft._assets"],
     package_dir={"audiocraft._config": "config", "audiocraft._assets": "assets"},
-    package_data={"audiocraft._config": data_files("config"), "audiocraft._assets": data_files("assets")},
+    package_data={
+        "audiocraft._config": data_files("config"),
+        "audiocraft._assets": data_files("assets"),
+        "audiocraft.inference": ["player/*.py"],  # no package: it is copied beside the models it plays
+    },
     install_requires=[
         "torch>=2.6",
         "numpy>=1.26",
@@ -51,7 +55,7 @@ setup(
     extras_require={
         "text": ["transformers>=4.44", "sentencepiece>=0.2"],
         "app": ["gradio>=5"],
-        "onnx": ["onnx>=1.16", "onnxruntime>=1.18"],
+        "onnx": ["onnx>=1.16", "onnxruntime>=1.20"],
         "dev": [
             "ruff",
             "mypy",
@@ -60,6 +64,8 @@ setup(
             "tensorboard",
             "transformers>=4.44",
             "sentencepiece>=0.2",
+            "onnx>=1.16",
+            "onnxruntime>=1.20",
             "types-PyYAML",
             "types-tqdm",
         ],

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from . import __version__
-from .commands import codec, export, generate, manifest, train
+from .commands import codec, export, generate, manifest, stream, train
 from .environment import refuse_peer, share_cores
 from .errors import UserError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("train", context_settings={"ignore_unknown_options": True})(train.train)
 app.command("export")(export.export)
 app.command("generate")(generate.generate)
+app.command("stream")(stream.stream)
 app.command("manifest")(manifest.manifest)
 app.add_typer(codec.app, name="codec")
 

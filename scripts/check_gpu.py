@@ -2,8 +2,9 @@
 
     python scripts/check_gpu.py [--device cuda] [--micro]
 
-Compares codec, language model and seeded generation with the CPU, trains a tiny run, continues it, and (--micro) times
-a training step of the micro scale in each precision. Ends with a table; the exit status is 1 if a check failed.
+Compares codec, language model and seeded generation with the CPU, CUDA graphs with the steps they record and streams
+with the whole, trains a tiny run, continues it, and (--micro) times a training step of the micro scale in each
+precision. Ends with a table; the exit status is 1 if a check failed.
 """
 
 import argparse
@@ -18,10 +19,13 @@ import torch
 
 from audiocraft.data.audio import audio_write
 from audiocraft.environment import resource_dir
-from audiocraft.models import builders
+from audiocraft.inference.playing import PlayingLM
+from audiocraft.inference.token_decoder import DecoderState, TokenDecoder
+from audiocraft.models import MusicGen, builders
 from audiocraft.models.encodec import CompressionModel
 from audiocraft.models.lm import LMModel
 from audiocraft.models.loaders import load_compression_model
+from audiocraft.modules.sampling import SamplingParams
 from audiocraft.solvers.builders import get_optimizer
 from audiocraft.solvers.musicgen import compute_cross_entropy
 from audiocraft.train import main as dora_main
@@ -87,6 +91,51 @@ def check_generation(device: torch.device) -> str:
     assert (batch[2:] == alone).float().mean() > 0.95, "a clip changes with the batch it is in"
     assert equal > 0.95, f"only {equal:.2%} of the tokens agree with the CPU"
     return f"{equal:.2%} of tokens equal to the CPU's, {(batch[2:] == alone).float().mean():.2%} alone and in a batch"
+
+
+def check_graphs(device: torch.device) -> str:
+    """CUDA graphs draw what the same steps draw one kernel at a time: greedy and sampled, over several spans of the
+    cache, after a copy and after a save; with the fastest precision too. Off CUDA the steps are compared with exact
+    lengths instead of spans, which is what the graphs rest on.
+    """
+    lm, _ = small_lm("pico")
+    lm.to(device)
+    told = []
+    for precision in ("float32", "auto") if device.type == "cuda" else ("float32",):
+        playing = PlayingLM(lm, precision)
+        for params in (SamplingParams(use_sampling=False), SamplingParams()):
+            graphs = TokenDecoder(playing, params, graphs=True, spans=True)
+            eager = TokenDecoder(playing, params, graphs=False, spans=device.type == "cuda")
+            states = [decoder.start(num_samples=3, frames=600, seed=7) for decoder in (graphs, eager)]
+            for decoder, state in zip((graphs, eager), states):
+                while state.step < 300:
+                    decoder.step(state)
+            saved = DecoderState.from_dict(states[0].to_dict(), device)
+            others = [states[0].clone(), saved, states[0].take([2])]
+            for decoder, state in [(graphs, states[0]), (eager, states[1]), *((graphs, other) for other in others)]:
+                while state.step < state.num_steps:
+                    decoder.step(state)
+            expected = eager.codes(states[1])
+            kind = "greedy" if params.greedy else "sampled"
+            for name, state in zip(("", " after a copy", " after a save"), [states[0], *others]):
+                assert torch.equal(graphs.codes(state), expected), f"{precision} {kind} differs{name}"
+            alone = (graphs.codes(others[2]) == expected[2:]).float().mean().item()
+            assert alone > 0.9, f"{precision} {kind}: a clip taken out of its batch goes on differently ({alone:.0%})"
+            told.append(f"{playing.precision} {kind}")
+    return f"equal, {', '.join(told)}"
+
+
+def check_stream(device: torch.device) -> str:
+    """Chunks joined are the sound of the whole, over two windows."""
+    lm, _ = small_lm("pico")
+    model = MusicGen("pico", load_compression_model(CODEC, device), lm.to(device), max_duration=6.0)
+    model.set_generation_params(duration=10.0)
+    whole = model.generate_unconditional(2, seed=3)
+    chunks = torch.cat(list(model.stream(2, seed=3)), dim=-1)
+    assert isinstance(whole, torch.Tensor)
+    error = (whole - chunks).abs().max().item()
+    assert error < 1e-4, f"streamed sound differs by {error:.1e}"
+    return f"within {error:.1e}"
 
 
 def check_training(device: torch.device) -> str:
@@ -167,7 +216,8 @@ def main() -> None:
     device = resolve_device(options.device)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    checks: list[Callable[[torch.device], str]] = [check_codec, check_logits, check_generation, check_training]
+    checks: list[Callable[[torch.device], str]] = [check_codec, check_logits, check_generation]
+    checks += [check_graphs, check_stream, check_training]
     if options.micro:
         checks.append(check_micro_steps)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

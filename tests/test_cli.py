@@ -28,7 +28,7 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    for command in ("train", "export", "generate", "manifest", "codec"):
+    for command in ("train", "export", "generate", "stream", "manifest", "codec"):
         assert command in done.stdout
 
 
@@ -85,7 +85,7 @@ def test_generate_continues_a_file(model_folder: Path, tmp_path: Path, capsys: p
     prompt = audio_write(tmp_path / "prompt", torch.randn(2, 44100) * 0.1, 44100)
     out = tmp_path / "takes"
     run("generate", model_folder, "--prompt", prompt, "--duration", 0.8, "--num", 2, "--seed", 1, "--out", out)
-    assert "first 0.4 s" in capsys.readouterr().out
+    assert "first 0.4 s" in capsys.readouterr().err
     notes = json.loads((out / "take_0002.json").read_text())
     assert notes["prompt"]["file"] == str(prompt) and notes["prompt"]["seconds"] == pytest.approx(0.4)
     one, two = (audio_read(out / f"take_000{n}.wav")[0] for n in (1, 2))

@@ -15,10 +15,16 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="peer (state_dict.bin, as audiocraft reads it) or safetensors (model.safetensors, config.yaml and a "
-            "model card, ready for huggingface-cli upload).",
+            help="peer (state_dict.bin, as audiocraft reads it), safetensors (model.safetensors, config.yaml and a "
+            "model card, ready for huggingface-cli upload) or onnx (with a player that needs no torch).",
         ),
     ] = "peer",
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            "--quantize", help="With onnx: int8 (the default: a quarter of the size, faster) or none (float32)."
+        ),
+    ] = None,
     state: Annotated[
         str | None,
         typer.Option(
@@ -33,8 +39,15 @@ def export(
     replace: Annotated[bool, typer.Option("--replace", help="Also replace another model in that folder.")] = False,
 ) -> None:
     """Write a run as a model folder that plays here and in audiocraft, or a model in another layout."""
+    if format == "onnx":
+        _export_player(model, out, quantize or "int8", state, epoch, replace)
+        return
+
+    from ..errors import UserError
     from ..models.export import export_model
 
+    if quantize is not None:
+        raise UserError(f"--quantize goes with --format onnx, not {format}; leave it out")
     folder = export_model(model, out, state, epoch, replace, format)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.suffix in (".bin", ".safetensors")) / 2**20
     typer.echo(f"{folder}: {size:.1f} MiB")
@@ -42,6 +55,24 @@ def export(
         typer.echo(f"upload: huggingface-cli upload NAME/{folder.resolve().name} {folder}")
     if _plays(folder):
         typer.echo(f"listen: python -m audiocraft generate {folder} --duration 10 --num 4 --out {folder / 'takes'}")
+
+
+def _export_player(model: str, out: Path, quantize: str, state: str | None, epoch: int | None, replace: bool) -> None:
+    from ..errors import UserError
+
+    try:
+        from ..inference.onnx_export import export_named_player
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        raise UserError("--format onnx needs the package onnx; pip install 'micro-musicgen[onnx]'") from error
+
+    folder = export_named_player(model, out, quantize, state, epoch, replace)
+    size = sum(file.stat().st_size for file in folder.glob("*.weights")) / 2**20
+    typer.echo(f"{folder}: {size:.1f} MiB")
+    typer.echo(
+        f"listen (pip install numpy onnxruntime): python {folder / 'player.py'} --duration 10 --num 4 --out takes"
+    )
 
 
 def _plays(folder: Path) -> bool:

@@ -35,6 +35,9 @@ def generate(
     text: Annotated[str | None, typer.Option("--text", help="Description, for models trained with text.")] = None,
     cfg: Annotated[float, typer.Option("--cfg", help="Strength of the description.")] = 3.0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", help="auto, float32, int8 (CPU), bfloat16 or float16 (GPU).")
+    ] = "auto",
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Takes made at once; changes no sound.")] = 8,
     format: Annotated[str, typer.Option("--format", help="wav, flac, ogg or mp3.")] = "wav",
 ) -> None:
@@ -53,7 +56,7 @@ def generate(
     from ..models import MusicGen
 
     written_suffix(format)  # asked before anything is made
-    musicgen = MusicGen.get_pretrained(model, device)
+    musicgen = MusicGen.get_pretrained(model, device, precision)
     if text is not None and not musicgen.lm.condition_provider.text_conditions:
         raise UserError(f"{model} was trained without text; leave --text out")
     settings: dict[str, tp.Any] = {
@@ -65,21 +68,23 @@ def generate(
         "cfg_coef": cfg,
     }
     musicgen.set_generation_params(**settings)
-    start = _read_prompt(prompt, prompt_duration, duration) if prompt else None
+    start = read_prompt(prompt, prompt_duration, duration) if prompt else None
     if seed is None:
         seed = int(torch.randint(1 << 31, ()))
     facts = {**_model_facts(model, musicgen), "settings": settings, "text": text, "prompt": start and start.facts}
-    facts |= {"device": str(musicgen.device), "torch": torch.__version__}
+    facts |= {"device": str(musicgen.device), "precision": musicgen.precision, "torch": torch.__version__}
     _make(musicgen, num, seed, batch_size, text, start, facts, out, format)
 
 
-class _Prompt(tp.NamedTuple):
+class Prompt(tp.NamedTuple):
+    """The sound to continue, and what a take's JSON says about it."""
+
     wav: "torch.Tensor"  # [C, T]
     sample_rate: int
     facts: dict[str, tp.Any]
 
 
-def _read_prompt(path: Path, seconds: float | None, duration: float) -> _Prompt:
+def read_prompt(path: Path, seconds: float | None, duration: float) -> Prompt:
     """The beginning of a file: what was asked for, else the whole file where it is at most half of the duration."""
     from ..data.audio import audio_info, audio_read
     from ..errors import UserError
@@ -92,11 +97,11 @@ def _read_prompt(path: Path, seconds: float | None, duration: float) -> _Prompt:
     length = audio_info(path).duration
     seconds = min(length, duration / 2 if seconds is None else seconds)
     if seconds < length:
-        typer.echo(f"continuing the first {seconds:g} s of {path.name} ({length:.1f} s)")
+        typer.echo(f"continuing the first {seconds:g} s of {path.name} ({length:.1f} s)", err=True)
     wav, sample_rate = audio_read(path, duration=seconds)
     if not wav.shape[-1]:
         raise UserError(f"there is no sound in {path}; give another --prompt")
-    return _Prompt(wav, sample_rate, {"file": str(path), "seconds": wav.shape[-1] / sample_rate})
+    return Prompt(wav, sample_rate, {"file": str(path), "seconds": wav.shape[-1] / sample_rate})
 
 
 def _model_facts(name: str, musicgen: "MusicGen") -> dict[str, tp.Any]:
@@ -124,7 +129,7 @@ def _make(
     seed: int,
     batch_size: int,
     text: str | None,
-    prompt: _Prompt | None,
+    prompt: Prompt | None,
     facts: dict[str, tp.Any],
     out: Path,
     format: str,

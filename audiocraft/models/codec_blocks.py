@@ -60,11 +60,14 @@ class BlockEncoder:
 
 
 class BlockDecoder:
-    """codes → wav on streams. Weights are those at construction."""
+    """codes → wav on streams. Weights are those at construction.
 
-    def __init__(self, model: "EncodecModel"):
+    `half`: round the LSTM's recurrent weights to float16 (x86 only).
+    """
+
+    def __init__(self, model: "EncodecModel", half: bool = False):
         self.quantizer = model.quantizer
-        self.stage = plan(model.decoder)
+        self.stage = plan(model.decoder, half)
 
     def start(self) -> tp.Any:
         """State of a new stream."""
@@ -135,9 +138,11 @@ def encode_long(model: "EncodecModel", wav: torch.Tensor, scale: torch.Tensor | 
     return torch.cat(codes, dim=-1)
 
 
-def decode_long(model: "EncodecModel", codes: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
-    """wav [B, C, F * hop_length] of codes [B, K, F], times scale [B, 1]."""
-    decoder = BlockDecoder(model)
+def decode_long(
+    model: "EncodecModel", codes: torch.Tensor, scale: torch.Tensor | None, decoder: BlockDecoder | None = None
+) -> torch.Tensor:
+    """wav [B, C, F * hop_length] of codes [B, K, F], times scale [B, 1]; `decoder`: the model's, made before."""
+    decoder = decoder or BlockDecoder(model)
     state = decoder.start()
     out: torch.Tensor | None = None
     done = 0

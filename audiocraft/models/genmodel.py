@@ -11,11 +11,15 @@ from ..modules.conditioners import ConditioningAttributes
 from .encodec import CompressionModel
 from .lm import LMModel
 
+if tp.TYPE_CHECKING:
+    from ..inference.playback import Playback
+    from ..inference.song import SongDecoder, SongState
+    from ..inference.stream import Streamer, StreamState
+
 ProgressCallback = tp.Callable[[int, int], None]
 DEFAULT_MAX_DURATION = 30.0
 _STRIDE_SHARE = 0.6  # the peer's 18 s of 30 s
-# Far enough apart that the seeds of clip i in window w never meet those of another clip or window.
-_WINDOW_SEED_STRIDE = 1 << 40
+_LONGEST_STRIDE = 18.0
 
 
 def count_frames(seconds: float, frame_rate: float) -> int:
@@ -77,11 +81,12 @@ class BaseGenModel(ABC):
         self.max_duration = max_duration
         self.device = next(iter(lm.parameters())).device
         self.duration = self.max_duration
-        self.extend_stride = self.max_duration * _STRIDE_SHARE
+        self.extend_stride: float | None = None
         # Where the weights came from ("model", "codec"), for those who write down what made a sound.
         self.files: dict[str, str] = {}
         self.generation_params: dict[str, tp.Any] = {}
         self._progress_callback: ProgressCallback | None = None
+        self._playback: Playback | None = None
         self.set_generation_params()
 
     @property
@@ -102,6 +107,29 @@ class BaseGenModel(ABC):
     def set_custom_progress_callback(self, progress_callback: ProgressCallback | None = None) -> None:
         """Have `progress_callback(frames done, frames in all)` called while generating with `progress=True`."""
         self._progress_callback = progress_callback
+
+    @property
+    def precision(self) -> str:
+        """What the language model is played in."""
+        return self._play.precision
+
+    def set_precision(self, name: str) -> None:
+        """Play in float32 (as after loading), int8 (CPU), bfloat16, float16 (GPU), or `auto`: the fastest that is
+        nearly as good here. Training is not touched.
+
+        Raises:
+            UserError: there is no such precision on this device.
+        """
+        from ..inference.playback import Playback
+
+        self._playback = Playback(self.lm, self.compression_model, name)
+
+    @property
+    def _play(self) -> "Playback":
+        if self._playback is None:
+            self.set_precision("float32")
+        assert self._playback is not None
+        return self._playback
 
     @abstractmethod
     def set_generation_params(self, *args: tp.Any, **kwargs: tp.Any) -> None:
@@ -165,6 +193,61 @@ class BaseGenModel(ABC):
         Raises:
             UserError: the prompt is empty, or not shorter than the duration.
         """
+        if descriptions is None:
+            descriptions = [None] * (len(prompt) if prompt.dim() == 3 else 1)
+        codes = self._encode_prompt(prompt, prompt_sample_rate)
+        return self._generate(descriptions, codes, progress, return_tokens, seed)
+
+    def stream(
+        self,
+        num_samples: int = 1,
+        descriptions: tp.Sequence[str | None] | None = None,
+        prompt: torch.Tensor | None = None,
+        prompt_sample_rate: int | None = None,
+        chunk: float = 1.0,
+        progress: bool = False,
+        seed: int | None = None,
+    ) -> tp.Iterator[torch.Tensor]:
+        """Generate, and give out sound while the rest is still being made; joined it is what `generate` gives.
+
+        Args:
+            num_samples: B, if neither descriptions nor a prompt say it.
+            descriptions, prompt, prompt_sample_rate, progress, seed: as for `generate_continuation`.
+            chunk: seconds per chunk; the first ones are shorter.
+        Returns:
+            An iterator over wav [B, C, t].
+        Raises:
+            UserError: as `generate_continuation`; or a codec that cannot be cut.
+        """
+        streamer, state = self.open_stream(num_samples, descriptions, prompt, prompt_sample_rate, chunk, seed)
+        return streamer.chunks(state, self._reporter() if progress else None)
+
+    def open_stream(
+        self,
+        num_samples: int = 1,
+        descriptions: tp.Sequence[str | None] | None = None,
+        prompt: torch.Tensor | None = None,
+        prompt_sample_rate: int | None = None,
+        chunk: float = 1.0,
+        seed: int | None = None,
+    ) -> "tuple[Streamer, StreamState]":
+        """What `stream` runs on, for those who want to hold the state: it can be copied, saved, resumed, and branched
+        into many takes. `streamer.read(state)` gives the next chunk. Arguments as for `stream`.
+        """
+        if not 0 < chunk < float("inf"):
+            raise UserError(f"chunks of {chunk:g} s do not work; give seconds above 0")
+        codes = None
+        if prompt is not None:
+            codes = self._encode_prompt(prompt, prompt_sample_rate or self.sample_rate)
+            num_samples = len(codes)
+        if descriptions is None:
+            descriptions = [None] * num_samples
+        songs, song = self._start_song(descriptions, codes, seed)
+        streamer = self._play.streamer(songs, chunk)
+        return streamer, streamer.start(song, codes)
+
+    def _encode_prompt(self, prompt: torch.Tensor, sample_rate: int) -> torch.Tensor:
+        """Codes [B, K, P] of a wav [B, C, T] or [C, T]."""
         from ..data.audio_utils import convert_audio
 
         if prompt.dim() == 2:
@@ -173,21 +256,16 @@ class BaseGenModel(ABC):
             raise UserError(
                 f"a prompt must be [B, C, T] with some samples, this is {list(prompt.shape)}; give other audio"
             )
-        if descriptions is None:
-            descriptions = [None] * len(prompt)
-        if len(descriptions) != len(prompt):
-            raise UserError(f"{len(prompt)} prompts came with {len(descriptions)} descriptions; give as many of each")
-        prompt = convert_audio(prompt, prompt_sample_rate, self.sample_rate, self.audio_channels)
+        prompt = convert_audio(prompt, sample_rate, self.sample_rate, self.audio_channels)
         with torch.no_grad():
             codes, scale = self.compression_model.encode(prompt.to(self.device))
         assert scale is None, "a codec that renormalises has no language model"
-        return self._generate(descriptions, codes, progress, return_tokens, seed)
+        return codes
 
     def generate_audio(self, gen_tokens: torch.Tensor) -> torch.Tensor:
         """Decode codes [B, K, F] to wav [B, C, T]."""
         assert gen_tokens.dim() == 3, gen_tokens.shape
-        with torch.no_grad():
-            return self.compression_model.decode(gen_tokens, None)
+        return self._play.decode(gen_tokens)
 
     def _generate(
         self,
@@ -197,9 +275,52 @@ class BaseGenModel(ABC):
         return_tokens: bool,
         seed: int | None,
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        tokens = self._generate_tokens(self._conditions(descriptions), len(descriptions), prompt, progress, seed)
+        self._play.check_size(len(descriptions), count_frames(self.duration, self.frame_rate))
+        songs, state = self._start_song(descriptions, prompt, seed)
+        parts = [] if prompt is None else [prompt]
+        report = self._reporter() if progress else None
+        while state.done < state.total:
+            parts.append(songs.read(state, state.total, report))
+        tokens = torch.cat(parts, dim=-1)
+        del state  # its cache is not needed while decoding
         wav = self.generate_audio(tokens)
         return (wav, tokens) if return_tokens else wav
+
+    def _start_song(
+        self, descriptions: tp.Sequence[str | None], prompt: torch.Tensor | None, seed: int | None
+    ) -> "tuple[SongDecoder, SongState]":
+        """Before the first code of the set duration; beyond the model's reach it takes windows that overlap by reach -
+        stride."""
+        from ..modules.sampling import SamplingParams
+
+        count = len(descriptions)
+        if prompt is not None and len(prompt) != count:
+            raise UserError(f"{len(prompt)} prompts came with {count} descriptions; give as many of each")
+        if count < 1:
+            raise UserError(f"cannot make {count} clips; ask for at least 1")
+        conditions = self._conditions(descriptions)
+        total = count_frames(self.duration, self.frame_rate)
+        if total < 1:
+            raise UserError(f"{self.duration:g} s is less than one frame of {1 / self.frame_rate:g} s; ask for more")
+        given = 0 if prompt is None else prompt.shape[-1]
+        if given >= total:
+            raise UserError(
+                f"the prompt ({given / self.frame_rate:.2f} s) fills the whole duration "
+                f"({self.duration:g} s); ask for a longer duration or give a shorter prompt"
+            )
+        window = max(1, count_frames(self.max_duration, self.frame_rate))
+        params = dict(self.generation_params)
+        cfg_coef, two_step_cfg = params.pop("cfg_coef"), params.pop("two_step_cfg")
+        songs = self._play.songs(SamplingParams(**params), cfg_coef, window, self.stride_frames(window))
+        return songs, songs.start(prompt, conditions, count, total, two_step_cfg, seed)
+
+    def stride_frames(self, window: int) -> int:
+        """Frames that each further window of `window` frames adds."""
+        share = max(1, int(window * _STRIDE_SHARE))
+        if self.extend_stride is None:
+            return max(1, min(count_frames(_LONGEST_STRIDE, self.frame_rate), share))
+        stride = count_frames(self.extend_stride, self.frame_rate)
+        return stride if 0 < stride < window else share
 
     def _conditions(self, descriptions: tp.Sequence[str | None]) -> list[ConditioningAttributes]:
         """Attributes for the language model; none for one without conditioners, so that nothing is guided."""
@@ -209,59 +330,13 @@ class BaseGenModel(ABC):
             return []
         return [ConditioningAttributes(text={"description": text}) for text in descriptions]
 
-    def _generate_tokens(
-        self,
-        conditions: list[ConditioningAttributes],
-        num_samples: int,
-        prompt: torch.Tensor | None,
-        progress: bool,
-        seed: int | None,
-    ) -> torch.Tensor:
-        """Codes [B, K, F] of the set duration; beyond the model's reach, in windows that overlap by reach - stride."""
-        total = count_frames(self.duration, self.frame_rate)
-        window = min(count_frames(self.max_duration, self.frame_rate), total)
-        if total < 1:
-            raise UserError(f"{self.duration:g} s is less than one frame of {1 / self.frame_rate:g} s; ask for more")
-        if prompt is None:
-            prompt = torch.zeros(num_samples, self.lm.num_codebooks, 0, dtype=torch.long, device=self.device)
-        if prompt.shape[-1] >= total:
-            raise UserError(
-                f"the prompt ({prompt.shape[-1] / self.frame_rate:.2f} s) fills the whole duration "
-                f"({self.duration:g} s); ask for a longer duration or give a shorter prompt"
-            )
-        stride = count_frames(self.extend_stride, self.frame_rate)
-        stride = stride if 0 < stride < window else max(1, int(window * _STRIDE_SHARE))
-        if seed is None:
-            seed = int(torch.randint(1 << 31, ()))
-        tokens, started, windows = prompt, prompt.shape[-1], 0
-        while (done := tokens.shape[-1]) < total:
-            # A full window leaves its last window - stride frames for the next one to continue.
-            context = tokens if done < window else tokens[..., done - (window - stride) :]
-            length = min(window, total - done + context.shape[-1])
-            added = length - context.shape[-1]
-            with torch.no_grad():
-                out = self.lm.generate(
-                    context if context.shape[-1] else None,
-                    conditions,
-                    num_samples=None if conditions or context.shape[-1] else num_samples,
-                    max_gen_len=length,
-                    callback=self._reporter(done - started, added, total - started) if progress else None,
-                    seed=seed + windows * _WINDOW_SEED_STRIDE,
-                    **self.generation_params,
-                )
-            tokens = torch.cat([tokens, out[..., context.shape[-1] :]], dim=-1)
-            windows += 1
-        assert tokens.shape[-1] == total, (tokens.shape, total)
-        return tokens
+    def _reporter(self) -> ProgressCallback:
+        """Counts frames that are complete."""
 
-    def _reporter(self, before: int, added: int, total: int) -> ProgressCallback:
-        """Counts frames; a window of some frames takes a few more steps, for the delays between codebooks."""
-
-        def report(step: int, steps: int) -> None:
-            now = before + added * step // steps
+        def report(done: int, total: int) -> None:
             if self._progress_callback is not None:
-                self._progress_callback(now, total)
+                self._progress_callback(done, total)
             else:
-                print(f"{now: 6d} / {total: 6d}", end="\r", file=sys.stderr, flush=True)
+                print(f"{done: 6d} / {total: 6d}", end="\r", file=sys.stderr, flush=True)
 
         return report

@@ -16,30 +16,39 @@ _HUB_NAMES = {size: f"facebook/musicgen-{size}" for size in ("small", "medium", 
 # Models of the peer that are not served, told apart before they are fetched.
 _NOT_SERVED = re.compile(r"facebook/(musicgen-(melody|style|stereo)|audiogen|magnet|jasco|multiband)")
 
+_LONGEST = 24 * 3600.0
+
 
 class MusicGen(BaseGenModel):
     """Music from nothing, from a piece of audio, or (a model with text) from a description."""
 
     @staticmethod
     def get_pretrained(
-        name: str | Path = "facebook/musicgen-small", device: torch.device | str | None = None
+        name: str | Path = "facebook/musicgen-small",
+        device: torch.device | str | None = None,
+        precision: str = "float32",
     ) -> "MusicGen":
-        """Load a model for playing, in float32.
+        """Load a model for playing.
 
         Args:
             name: the folder of an export (`state_dict.bin` + `compression_state_dict.bin`, ours or the peer's, or
                 `model.safetensors` + `config.yaml`), a run of this project (signature, `//sig/SIG` or folder; the
                 averaged weights), a hub id, or `debug` (tiny and random).
             device: where to; None takes the fastest there is.
+            precision: see `set_precision`.
         Raises:
             UserError: nothing by that name, damaged files, or a codec that does not match the language model.
         """
+        from ..inference.precision import resolve_precision
         from . import builders, loaders
 
         device = resolve_device(device)
+        resolve_precision(precision, device)  # asked before anything is read
         if name == "debug":
             codec = builders.get_debug_compression_model(device)
-            return MusicGen("debug", codec, builders.get_debug_lm_model(device), max_duration=30)
+            model = MusicGen("debug", codec, builders.get_debug_lm_model(device), max_duration=30)
+            model.set_precision(precision)
+            return model
         name = _HUB_NAMES.get(str(name), str(name))
         if _NOT_SERVED.match(name) and not Path(name).exists():
             raise UserError(left_out.message(name))
@@ -47,6 +56,7 @@ class MusicGen(BaseGenModel):
         lm = loaders.build_lm_model(package, device)
         codec_name = loaders.codec_of(name, package)
         model = MusicGen(name, loaders.load_compression_model(codec_name, device), lm)
+        model.set_precision(precision)
         model.files = {"model": str(package["path"]), "codec": codec_name}
         return model
 
@@ -65,7 +75,7 @@ class MusicGen(BaseGenModel):
         duration: float = 30.0,
         cfg_coef: float = 3.0,
         two_step_cfg: bool = False,
-        extend_stride: float = 18,
+        extend_stride: float | None = None,
     ) -> None:
         """Set how to generate.
 
@@ -78,7 +88,8 @@ class MusicGen(BaseGenModel):
             cfg_coef: strength of text guidance (arXiv 2207.12598); no effect on a model without text.
             two_step_cfg: run the guided and the free half one after the other (less memory).
             extend_stride: beyond the model's reach, seconds each further window adds; the rest of the window is the
-                context it continues. Where it is not below the reach, 60 % of the reach are taken.
+                context it continues. None is the smaller of 18 s and 60 % of the reach, which are also taken where it
+                is not below the reach.
         Raises:
             UserError: a value that makes no sense.
         """
@@ -90,7 +101,9 @@ class MusicGen(BaseGenModel):
             raise UserError(f"top_k {top_k} and top_p {top_p:g} do not work; top_k is 0 or more, top_p between 0 and 1")
         if not 0 < duration < float("inf"):
             raise UserError(f"a duration of {duration:g} s is nothing; give seconds above 0")
-        if extend_stride <= 0:
+        if duration > _LONGEST:
+            raise UserError(f"a duration of {duration:g} s is more than a day; ask for less")
+        if extend_stride is not None and not extend_stride > 0:
             raise UserError(f"extend_stride {extend_stride:g} s adds nothing; give seconds above 0")
         self.duration = duration
         self.extend_stride = extend_stride

@@ -10,6 +10,8 @@ from ..errors import UserError
 from .kv_cache import KVCache
 from .rope import RotaryEmbedding
 
+_WIDEST_FUSED_HEAD = 256
+
 
 class StreamingMultiheadAttention(nn.Module):
     """Attention of many heads, over its own steps or (cross-attention) over another sequence.
@@ -72,6 +74,9 @@ class StreamingMultiheadAttention(nn.Module):
             nn.init.zeros_(self.out_proj.bias)
         self.q_layer_norm = nn.LayerNorm(embed_dim) if qk_layer_norm else None
         self.k_layer_norm = nn.LayerNorm(embed_dim) if qk_layer_norm else None
+        # Copies made for playing (`inference.playing`) put other arithmetic on the same weights here: one layer for all
+        # rows of the joint projection; with cross-attention two, for queries and for the rest.
+        self.packed: tuple[tp.Callable[[Tensor], Tensor], ...] | None = None
         self.register_load_state_dict_pre_hook(_rename_torch_attention)
 
     def forward(
@@ -96,18 +101,21 @@ class StreamingMultiheadAttention(nn.Module):
                 k, v = self._keys_and_values(self._project(source, self.embed_dim, None))
                 if cache is not None:
                     cache.cross[layer] = (k, v)
-            return self._merge(self._attend(q, k, v))
+            return self._merge(self._attend(q, k, v, None))
         projected = self._project(query, 0, None)
         q = self._split(projected[..., : self.embed_dim], self.q_layer_norm)
         k, v = self._keys_and_values(projected[..., self.embed_dim :])
         if self.rope is not None:
-            q, k = self.rope.rotate_qk(q, k, start=0 if cache is None else cache.length, time_dim=2)
+            q, k = self.rope.rotate_qk(q, k, start=0 if cache is None else cache.start, time_dim=2)
+        mask = None
         if cache is not None:
-            k, v = cache.write(layer, k, v, self.past_context)
-        return self._merge(self._attend(q, k, v))
+            k, v, mask = cache.write(layer, k, v, self.past_context)
+        return self._merge(self._attend(q, k, v, mask))
 
     def _project(self, x: Tensor, start: int, end: int | None) -> Tensor:
         """Rows start .. end of the joint projection."""
+        if self.packed is not None:
+            return self.packed[0 if start == 0 else 1](x)
         bias = None if self.in_proj_bias is None else self.in_proj_bias[start:end]
         return F.linear(x, self.in_proj_weight[start:end], bias)
 
@@ -124,10 +132,11 @@ class StreamingMultiheadAttention(nn.Module):
         """[B, heads, S, width] -> [B, S, D], through the output projection."""
         return self.out_proj(x.transpose(1, 2).flatten(2))
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """`mask` is that of a single step, see `KVCache.write`."""
         steps, seen = q.shape[2], k.shape[2]
-        mask, is_causal = None, False
-        if self.causal and (steps > 1 or self._hides_some(seen)):
+        is_causal = False
+        if mask is None and self.causal and (steps > 1 or self._hides_some(seen)):
             if steps == seen and not self._hides_some(seen):
                 is_causal = True  # lets torch take a kernel that builds no mask
             else:
@@ -135,6 +144,10 @@ class StreamingMultiheadAttention(nn.Module):
         if self.kv_heads != self.num_heads:
             repeat = self.num_heads // self.kv_heads
             k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
+        if steps == 1 and self.head_dim > _WIDEST_FUSED_HEAD and not self.training:
+            return _attend_once(q, k, v, mask)
+        if mask is not None and mask.dim() == 1:
+            mask = mask[None, None, None]
         dropout = self.dropout if self.training else 0.0
         # torch picks the kernel. On CPU its flash kernel takes any head width, micro's 1024 too; on CUDA heads wider
         # than 256 run on the memory-efficient kernel.
@@ -151,6 +164,15 @@ class StreamingMultiheadAttention(nn.Module):
         if self.past_context is not None:
             mask &= distance <= self.past_context
         return mask
+
+
+def _attend_once(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """One query per head, [B, heads, 1, width], as two matrix products: torch's fused kernels give each head to one
+    processor, and a model with two heads of 1024 would leave a GPU idle."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.float().softmax(-1).to(v.dtype) @ v
 
 
 def _rename_torch_attention(module: nn.Module, state: dict[str, Tensor], prefix: str, *args: tp.Any) -> None:

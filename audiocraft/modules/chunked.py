@@ -17,8 +17,9 @@ import torch
 from torch import nn
 
 from ..errors import UserError
-from .conv import StreamableConv1d, StreamableConvTranspose1d, convolve, fused_weight, pad1d
-from .lstm import LSTMMemory, StreamableLSTM
+from .conv import StreamableConv1d, StreamableConvTranspose1d, pad1d
+from .conv_products import join, prepare
+from .lstm import LSTMLoop, LSTMMemory, StreamableLSTM
 from .seanet import SEANetDecoder, SEANetEncoder, SEANetResnetBlock
 
 
@@ -37,7 +38,7 @@ def _join(parts: list[torch.Tensor | None]) -> torch.Tensor:
     there = [part for part in parts if part is not None and part.shape[-1] > 0]
     if not there:
         return next(part for part in parts if part is not None)
-    return there[0] if len(there) == 1 else torch.cat(there, dim=-1)
+    return there[0] if len(there) == 1 else join(there)
 
 
 def _keep(x: torch.Tensor) -> torch.Tensor:
@@ -62,7 +63,7 @@ class ConvStage:
     def __init__(self, module: StreamableConv1d):
         self.module = module
         self.conv = module.conv.conv
-        self.weight = fused_weight(self.conv).detach()
+        self.convolve = prepare(self.conv, next(module.parameters()).device)
         self.left, right = module.paddings(module.stride)  # a full window: no extra padding
         # The right side is padded by less than this; reflection needs one sample more than the padding.
         self.reach = right + module.stride
@@ -81,7 +82,7 @@ class ConvStage:
                 # Too short to be mirrored yet; if it stays so, the whole signal is here.
                 state.tail = None if last else _keep(buffer)
                 return self._whole(buffer) if last else self._nothing(x)
-            buffer = pad1d(buffer, (self.left, 0), self.module.pad_mode)
+            buffer = _join([self._before(buffer), buffer])
             state.started = True
         if last:
             right = self.module.paddings(state.seen)[1]
@@ -90,17 +91,23 @@ class ConvStage:
                 mirrored = pad1d(state.recent, (0, right), "reflect")[..., state.recent.shape[-1] :]
                 buffer = _join([buffer, mirrored])
             else:
-                buffer = pad1d(buffer, (0, right))
+                buffer = _join([buffer, buffer.new_zeros(*buffer.shape[:2], right)])
         stride, window = self.module.stride, self.module.window
         frames = max(0, (buffer.shape[-1] - window) // stride + 1)
         state.tail = None if last else _keep(buffer[..., frames * stride :])
         if frames == 0:
             return self._nothing(x)
-        return convolve(self.conv, buffer[..., : (frames - 1) * stride + window], self.weight)
+        return self.convolve(buffer[..., : (frames - 1) * stride + window])
+
+    def _before(self, x: torch.Tensor) -> torch.Tensor:
+        """The padding on the left of a signal that begins with x."""
+        if self.reflect:
+            return x[..., 1 : self.left + 1].flip(-1)
+        return x.new_zeros(*x.shape[:2], self.left)
 
     def _whole(self, x: torch.Tensor) -> torch.Tensor:
         padded = pad1d(x, self.module.paddings(x.shape[-1]), self.module.pad_mode)
-        return convolve(self.conv, padded, self.weight)
+        return self.convolve(padded)
 
     def _nothing(self, x: torch.Tensor) -> torch.Tensor:
         return x.new_zeros(x.shape[0], tp.cast(int, self.conv.out_channels), 0)
@@ -121,7 +128,7 @@ class TransposedStage:
     def __init__(self, module: StreamableConvTranspose1d):
         self.module = module
         self.conv = module.convtr.convtr
-        self.weight = fused_weight(self.conv).detach()
+        self.convolve = prepare(self.conv, next(module.parameters()).device)
         self.n_context = -(-module.kernel_size // module.stride) - 1
 
     def start(self) -> TransposedState:
@@ -141,7 +148,7 @@ class TransposedStage:
         state.context = _keep(frames[..., max(0, frames.shape[-1] - self.n_context) :])
         if final <= done:
             return x.new_zeros(x.shape[0], tp.cast(int, self.conv.out_channels), 0)
-        return convolve(self.conv, frames, self.weight)[..., done - offset : final - offset]
+        return self.convolve(frames)[..., done - offset : final - offset]
 
 
 @dataclass
@@ -154,8 +161,9 @@ class LSTMState:
 class LSTMStage:
     """StreamableLSTM on a stream."""
 
-    def __init__(self, module: StreamableLSTM):
-        self.module = module
+    def __init__(self, module: StreamableLSTM, half: bool):
+        on_cpu = next(module.parameters()).device.type == "cpu"
+        self.step = LSTMLoop(module, half).step if on_cpu else module.step
 
     def start(self) -> LSTMState:
         return LSTMState()
@@ -163,7 +171,7 @@ class LSTMStage:
     def push(self, state: LSTMState, x: torch.Tensor, last: bool = False) -> torch.Tensor:
         if x.shape[-1] == 0:
             return x
-        y, state.memory = self.module.step(x, state.memory)
+        y, state.memory = self.step(x, state.memory)
         return y
 
 
@@ -227,28 +235,32 @@ def can_stream(module: nn.Module) -> bool:
     return not any(isinstance(part, nn.GroupNorm) for part in module.modules())
 
 
-def plan(module: nn.Module) -> Stage:
-    """Prepare a SEANet encoder or decoder, or a layer of one, for streams. Later changes of its convolution weights do
-    not count.
+def plan(module: nn.Module, half: bool = False) -> Stage:
+    """Prepare a SEANet encoder or decoder, or a layer of one, for streams. Later changes of its weights do not count.
 
-    Raises UserError for time_group_norm.
+    `half`: see `LSTMLoop`. Raises UserError for time_group_norm.
     """
     if not can_stream(module):
         raise UserError("a codec with norm=time_group_norm cannot be cut into blocks; use one with norm=weight_norm")
-    return _plan(module)
+    return _plan(module, half)
 
 
-def _plan(module: nn.Module) -> Stage:
+def _in_place(layer: nn.Module) -> nn.Module:
+    """A layer whose input nobody else looks at: an activation may then write over it."""
+    return nn.ELU(layer.alpha, inplace=True) if isinstance(layer, nn.ELU) else layer
+
+
+def _plan(module: nn.Module, half: bool) -> Stage:
     if isinstance(module, SEANetEncoder | SEANetDecoder):
-        return _plan(module.model)
+        return _plan(module.model, half)
     if isinstance(module, nn.Sequential):
-        return ChainStage([_plan(layer) for layer in module])
+        return ChainStage([_plan(_in_place(layer) if i else layer, half) for i, layer in enumerate(module)])
     if isinstance(module, SEANetResnetBlock):
-        return SumStage(_plan(module.shortcut), _plan(module.block))
+        return SumStage(_plan(module.shortcut, half), _plan(module.block, half))
     if isinstance(module, StreamableConv1d):
         return ConvStage(module)
     if isinstance(module, StreamableConvTranspose1d):
         return TransposedStage(module)
     if isinstance(module, StreamableLSTM):
-        return LSTMStage(module)
+        return LSTMStage(module, half)
     return PointwiseStage(module)

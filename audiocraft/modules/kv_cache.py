@@ -11,16 +11,29 @@ from torch import Tensor
 class KVCache:
     """Keys and values by layer and position, made for a batch, a device and a dtype, written in place.
 
+    A CUDA graph plays back the same kernels on the same addresses, so where one is recorded nothing may hang on
+    `length`: with a `span`, single steps are written to the position that the tensor `at` holds and look at the first
+    `span` positions under a mask.
+
     Attributes:
         keys, values: [layers, B, heads, steps, head width]; heads are those of the keys.
+        at: `length` on the device, int64 [1].
         length: steps written so far; the next ones go to positions length, length + 1, ...
         cross: per layer the keys and values of cross-attention, computed at the first step and kept.
+        span: see above; None looks at exactly what is written.
+        mask: with a span, of the step in progress, see `write`.
+        embeddings: with a span, what the transformer adds to its input, by position [steps, D]; kept because graphs
+            read it.
     """
 
     keys: Tensor
     values: Tensor
+    at: Tensor
     length: int = 0
     cross: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    span: int | None = None
+    mask: Tensor | None = None
+    embeddings: Tensor | None = None
 
     @classmethod
     def empty(
@@ -35,37 +48,69 @@ class KVCache:
     ) -> "KVCache":
         """Room for `steps` steps of `batch` sequences."""
         shape = (layers, batch, heads, steps, head_dim)
-        return cls(torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype))
+        keys, values = (torch.zeros(shape, device=device, dtype=dtype) for _ in range(2))
+        return cls(keys, values, torch.zeros(1, dtype=torch.long, device=device))
 
     @property
     def capacity(self) -> int:
         """Steps there is room for."""
         return self.keys.shape[3]
 
-    def write(self, layer: int, key: Tensor, value: Tensor, past_context: int | None = None) -> tuple[Tensor, Tensor]:
+    @property
+    def bytes(self) -> int:
+        """Memory of keys and values."""
+        return 2 * self.keys.nbytes
+
+    @property
+    def start(self) -> int | Tensor:
+        """Position of the next step: a number, or with a `span` the tensor."""
+        return self.length if self.span is None else self.at
+
+    def write(
+        self, layer: int, key: Tensor, value: Tensor, past_context: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Write the keys and values [B, heads, S, head width] of the next S steps of one layer.
 
-        `length` moves only with `advance`, after all layers have written.
+        The position moves only with `advance`, after all layers have written.
 
         Returns:
             Views of all keys and values up to and with the new ones; with `past_context`, only those that
-            the first of the new steps may still look at, and later ones.
+            the first of the new steps may still look at, and later ones. With a `span`, views of that many and a mask
+            [span], True where there is something to look at; else None.
         """
+        if self.span is not None:
+            assert key.shape[2] == 1, "only single steps have a span"
+            self.keys[layer].index_copy_(2, self.at, key.to(self.keys.dtype))
+            self.values[layer].index_copy_(2, self.at, value.to(self.values.dtype))
+            if layer == 0:  # the same for all
+                positions = torch.arange(self.span, device=self.at.device)
+                self.mask = positions <= self.at
+                if past_context is not None:
+                    self.mask &= positions >= self.at - past_context
+            return self.keys[layer, :, :, : self.span], self.values[layer, :, :, : self.span], self.mask
         start, end = self.length, self.length + key.shape[2]
         assert end <= self.capacity, f"cache of {self.capacity} steps is full"
         self.keys[layer, :, :, start:end] = key
         self.values[layer, :, :, start:end] = value
         first = 0 if past_context is None else max(0, start - past_context)
-        return self.keys[layer, :, :, first:end], self.values[layer, :, :, first:end]
+        return self.keys[layer, :, :, first:end], self.values[layer, :, :, first:end], None
 
     def advance(self, steps: int) -> None:
-        """Count `steps` steps as written by all layers."""
-        self.length += steps
+        """Count `steps` steps as written by all layers. With a `span` only on the device: graphs play back no Python,
+        so there whoever drives them moves `length`."""
+        self.at.add_(steps)
+        if self.span is None:
+            self.length += steps
+
+    def take(self, clips: Tensor) -> "KVCache":
+        """A copy of the sequences with these numbers, int64 [N]; any may come more than once."""
+        cross = {layer: (k[clips], v[clips]) for layer, (k, v) in self.cross.items()}
+        return KVCache(self.keys[:, clips], self.values[:, clips], self.at.clone(), self.length, cross)
 
     def clone(self) -> "KVCache":
-        """A copy that shares no memory."""
+        """A copy that shares no memory; its `span` is not set."""
         cross = {layer: (k.clone(), v.clone()) for layer, (k, v) in self.cross.items()}
-        return KVCache(self.keys.clone(), self.values.clone(), self.length, cross)
+        return KVCache(self.keys.clone(), self.values.clone(), self.at.clone(), self.length, cross)
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors and numbers only, for torch.save; steps not yet written are left out."""
@@ -85,5 +130,6 @@ class KVCache:
         cache.keys[..., :length, :] = saved["keys"].to(device)
         cache.values[..., :length, :] = saved["values"].to(device)
         cache.length = length
+        cache.at.fill_(length)
         cache.cross = {layer: (k.to(device), v.to(device)) for layer, (k, v) in saved["cross"].items()}
         return cache

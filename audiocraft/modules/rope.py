@@ -26,24 +26,30 @@ class RotaryEmbedding(nn.Module):
 
     def get_rotation(self, start: int, end: int) -> Tensor:
         """Cosine and sine, float32 [2, S, dim / 2], of positions start .. end - 1."""
-        positions = torch.arange(start, end, device=self.frequencies.device, dtype=torch.float32)
-        angles = torch.outer(positions, self.frequencies.float())
+        return self._rotation(torch.arange(start, end, device=self.frequencies.device))
+
+    def _rotation(self, positions: Tensor) -> Tensor:
+        angles = torch.outer(positions.float(), self.frequencies.float())
         rotation = torch.stack([angles.cos(), angles.sin()])
         if self.scale != 1.0:
             rotation = rotation * self.scale
             rotation[0] += 1.0 - self.scale
         return rotation
 
-    def rotate(self, x: Tensor, start: int = 0, time_dim: int = 1) -> Tensor:
-        """Rotate x [..., dim], whose steps along `time_dim` (not the last) are positions start, start + 1, ..."""
+    def rotate(self, x: Tensor, start: int | Tensor = 0, time_dim: int = 1) -> Tensor:
+        """Rotate x [..., dim], whose steps along `time_dim` (not the last) are positions start, start + 1, ...; `start`
+        may be a tensor [1] on the device."""
         steps = x.shape[time_dim]
+        positions = torch.arange(steps, device=x.device) + start
         shape = [1] * x.dim()
         shape[time_dim], shape[-1] = steps, x.shape[-1] // 2
-        cos, sin = (r.view(shape) for r in self.get_rotation(start, start + steps))
+        cos, sin = (r.view(shape) for r in self._rotation(positions))
         even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
         return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)
 
-    def rotate_qk(self, query: Tensor, key: Tensor, start: int = 0, time_dim: int = 1) -> tuple[Tensor, Tensor]:
+    def rotate_qk(
+        self, query: Tensor, key: Tensor, start: int | Tensor = 0, time_dim: int = 1
+    ) -> tuple[Tensor, Tensor]:
         """Rotate queries and keys of the same positions."""
         return self.rotate(query, start, time_dim), self.rotate(key, start, time_dim)
 

@@ -1,11 +1,13 @@
 """From logits to tokens: filters, and one uniform number per choice inverted through the distribution.
 
-A clip's uniform numbers come from a generator of its own on the CPU, so what it draws depends neither on the other
-clips of the batch nor on the device.
+A clip's uniform numbers come from a generator of its own, so what it draws depends neither on the other clips of the
+batch nor on the device. It is one of numpy's, whose streams are fixed for good: a player without torch draws the same.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -93,10 +95,15 @@ def choose(logits: Tensor, uniforms: Tensor | None, params: SamplingParams) -> T
     return draw(probs, uniforms)
 
 
-def clip_uniforms(seed: int, clips: int, steps: int, n_q: int) -> Tensor:
-    """Uniform numbers, float32 [clips, steps, n_q] on the CPU; clip i draws from a generator seeded with seed + i.
+def clip_uniforms(seed: int | Sequence[int], clips: int, steps: int, n_q: int) -> Tensor:
+    """Uniform numbers, float32 [clips, steps, n_q] on the CPU; clip i draws from a PCG64 of its own, seeded with
+    seed + i, or with seed[i] where there are several. Seeds count modulo 2^64.
 
-    Fewer steps give the beginning of the same numbers.
+    They are the upper 24 bits of its raw numbers: multiples of 2^-24 in [0, 1), exact in float32. Fewer steps give the
+    beginning of the same numbers.
     """
-    rows = [torch.rand(steps, n_q, generator=torch.Generator().manual_seed(seed + i)) for i in range(clips)]
-    return torch.stack(rows)
+    seeds = [seed + i for i in range(clips)] if isinstance(seed, int) else seed
+    assert len(seeds) == clips, f"{len(seeds)} seeds for {clips} clips"
+    rows = [np.random.PCG64(each % (1 << 64)).random_raw(steps * n_q) >> np.uint64(40) for each in seeds]
+    uniforms = np.stack(rows).astype(np.float32) * np.float32(2**-24)
+    return torch.from_numpy(uniforms.reshape(clips, steps, n_q))

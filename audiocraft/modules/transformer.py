@@ -245,12 +245,9 @@ class StreamingTransformer(nn.Module):
         Returns:
             [B, S, D].
         """
-        start = 0 if cache is None else cache.length
         steps = x.shape[1]
         if self.positional_embedding in ("sin", "sin_rope"):
-            positions = torch.arange(start, start + steps, device=x.device)
-            embedding = create_sin_embedding(positions[None, :, None], self.d_model, self.max_period, x.dtype)
-            x = x + self.positional_scale * embedding
+            x = x + self._embedding(steps, cache, x)
         for index, layer in enumerate(self.layers):
             if self.checkpointing == "torch" and self.training and cache is None:
                 x = tp.cast(Tensor, checkpoint(layer, x, cross_attention_src, use_reentrant=False))
@@ -259,6 +256,20 @@ class StreamingTransformer(nn.Module):
         if cache is not None:
             cache.advance(steps)
         return x
+
+    def _embedding(self, steps: int, cache: KVCache | None, x: Tensor) -> Tensor:
+        """What is added to the next steps of x, [1, S, D]."""
+
+        def embed(start: int, count: int) -> Tensor:
+            positions = torch.arange(start, start + count, device=x.device)
+            embedding = create_sin_embedding(positions[None, :, None], self.d_model, self.max_period, x.dtype)
+            return self.positional_scale * embedding
+
+        if cache is None or cache.span is None:
+            return embed(0 if cache is None else cache.length, steps)
+        if cache.embeddings is None:
+            cache.embeddings = embed(0, cache.capacity)[0]
+        return cache.embeddings.index_select(0, cache.at)[None]
 
     def make_cache(self, batch: int, steps: int, device: torch.device, dtype: torch.dtype) -> KVCache:
         """An empty cache for `steps` steps of `batch` sequences."""

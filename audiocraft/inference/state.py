@@ -1,0 +1,128 @@
+"""Everything that lives between two steps of the token decoder: an object that can be copied, saved and resumed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..modules.conditioners import FusedConditions
+from ..modules.kv_cache import KVCache
+from ..modules.sampling import clip_uniforms
+
+UNKNOWN = -1  # a place of the sequence whose code is not drawn yet
+
+
+@dataclass
+class Branch:
+    """One pass through the transformer per step: a cache and the conditions it runs under.
+
+    Without guidance there is one for all clips. With guidance one holds conditional clips first, then the same clips
+    unconditional; or (two-step) there are two of them in this order.
+    """
+
+    cache: KVCache
+    fused: FusedConditions
+
+    def clone(self) -> "Branch":
+        """A copy that goes on by itself."""
+        # Conditions are never written to.
+        return Branch(self.cache.clone(), self.fused)
+
+    def take(self, clips: Tensor, batch: int) -> "Branch":
+        """A copy of some of its `batch` clips, conditional and unconditional."""
+        copies = self.cache.keys.shape[1] // batch
+        rows = torch.cat([clips + copy * batch for copy in range(copies)])
+        fused = {name: None if x is None else x[rows] for name, x in vars(self.fused).items()}
+        return Branch(self.cache.take(rows), FusedConditions(**fused))
+
+
+@dataclass
+class DecoderState:
+    """Everything between two steps.
+
+    Attributes:
+        sequence: steps of the pattern [B, K, S]: drawn codes, prompt codes ahead, special tokens, or `UNKNOWN`.
+        drawn: which places are drawn, bool [K, S]; the others hold the prompt or the special token.
+        at: `step` on the device, int64 [1].
+        step: the next step to draw; those before it are complete.
+        frames: F.
+        prompt_frames: those at the start that are not drawn.
+        uniforms: one number per clip, step and codebook, float32 [B, S, K]; None when greedy.
+        branches: see `Branch`.
+        graphs: CUDA graphs of the steps on these very tensors, see `StepGraphs`; neither copied nor saved.
+    """
+
+    sequence: Tensor
+    drawn: Tensor
+    at: Tensor
+    step: int
+    frames: int
+    prompt_frames: int
+    uniforms: Tensor | None
+    branches: list[Branch]
+    graphs: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def num_steps(self) -> int:
+        """S."""
+        return self.sequence.shape[-1]
+
+    @property
+    def batch(self) -> int:
+        """B."""
+        return self.sequence.shape[0]
+
+    def clone(self) -> "DecoderState":
+        """A copy that goes on by itself."""
+        branches = [branch.clone() for branch in self.branches]
+        return replace(self, sequence=self.sequence.clone(), at=self.at.clone(), branches=branches, graphs={})
+
+    def take(self, clips: Sequence[int], seeds: Sequence[int] | None = None) -> "DecoderState":
+        """A copy of the clips with these numbers, in this order; any may come more than once.
+
+        Args:
+            clips: numbers from 0 to B - 1.
+            seeds: from here on, clip i of the copy draws what a clip of seed `seeds[i]` draws in these steps; None goes
+                on with each clip's own numbers.
+        """
+        rows = torch.tensor(list(clips), device=self.sequence.device)
+        uniforms = self.uniforms
+        if uniforms is not None and seeds is None:
+            uniforms = uniforms[rows]
+        elif uniforms is not None and seeds is not None:
+            uniforms = clip_uniforms(seeds, len(rows), *uniforms.shape[1:]).to(uniforms.device)
+        branches = [branch.take(rows, self.batch) for branch in self.branches]
+        sequence = self.sequence[rows]
+        return replace(self, sequence=sequence, at=self.at.clone(), uniforms=uniforms, branches=branches, graphs={})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Tensors, numbers, lists and dicts only: `torch.save` it, read it with `weights_only=True`."""
+        return {
+            "sequence": self.sequence.clone(),
+            "drawn": self.drawn,
+            "step": self.step,
+            "frames": self.frames,
+            "prompt_frames": self.prompt_frames,
+            "uniforms": self.uniforms,
+            "branches": [{"cache": b.cache.to_dict(), "fused": dict(vars(b.fused))} for b in self.branches],
+        }
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any], device: torch.device | str = "cpu") -> "DecoderState":
+        """The inverse of `to_dict`, on `device`."""
+        branches = []
+        for branch in saved["branches"]:
+            fused = {name: None if x is None else x.to(device) for name, x in branch["fused"].items()}
+            branches.append(Branch(KVCache.from_dict(branch["cache"], device), FusedConditions(**fused)))
+        return cls(
+            sequence=saved["sequence"].to(device, copy=True),
+            drawn=saved["drawn"].to(device),
+            at=torch.tensor([saved["step"]], device=device),
+            step=saved["step"],
+            frames=saved["frames"],
+            prompt_frames=saved["prompt_frames"],
+            uniforms=None if saved["uniforms"] is None else saved["uniforms"].to(device),
+            branches=branches,
+        )
