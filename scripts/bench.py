@@ -95,7 +95,8 @@ def play(options: argparse.Namespace) -> None:
         chosen = ("models", "batches", "engines", "seconds", "runs", "device", "weights", "out")
         measure(Plan(**{name: getattr(options, name) for name in chosen}))
     summary = summarise(read(record))
-    peers = [row for row in peer_rows() if row.model in summary.models]
+    measured = {(row.model, row.batch, row.seconds) for row in summary.rows}
+    peers = [row for row in peer_rows() if (row.model, row.batch, row.seconds) in measured]
     print(table([*summary.rows, *peers]))
     from benchlib.figure import draw  # matplotlib, which a measuring process has no use for
 

@@ -29,7 +29,7 @@ class Engine:
         self.name = name
         self.model = model
         self.device = device
-        self._folder = folder
+        self.folder = folder
         self.is_player = name.startswith("player")
         self.precision = name.partition("-")[2] or "auto"
 
@@ -43,16 +43,16 @@ class Engine:
             return
         if self.device not in ("cpu", "auto"):
             raise ProcessFailed("the player computes on the CPU only")
-        self._folder = self._folder / f"{self.model.name}-{self.model.weights.replace(' ', '-')}-onnx-{self.precision}"
+        self.folder = self.folder / f"{self.model.name}-{self.model.weights.replace(' ', '-')}-onnx-{self.precision}"
         note = {"model": self.model.path, "commit": machine.commit()}
-        path = self._folder / _EXPORTED
+        path = self.folder / _EXPORTED
         if path.is_file() and json.loads(path.read_text()) == note and not note["commit"].endswith("dirty"):
             return
         quantize = "none" if self.precision == "float32" else self.precision
         run(
             [
                 *(sys.executable, "-m", "audiocraft", "export", self.model.path, "--format", "onnx"),
-                *("--quantize", quantize, "--out", str(self._folder), "--replace"),
+                *("--quantize", quantize, "--out", str(self.folder), "--replace"),
             ]
         )
         path.write_text(json.dumps(note))

@@ -19,7 +19,7 @@ PHASE_NAMES = {
     "decode": "codec decode",
     "write": "write files",
 }
-_INK, _FAINT = "#222222", "#777777"
+INK, FAINT, GUIDE = "#222222", "#777777", "#d5d5d5"
 _BAR = 0.62
 _WIDTH, _ROW_HEIGHT = 12.5, 0.46
 _BYTES_PER_MIB = 2**20
@@ -45,7 +45,7 @@ def draw(summary: Summary, peers: tp.Sequence[Row], out: Path) -> None:
     _legend(figure, height)
     lines = write_caption(figure, caption(summary, bool(peers)), height)
     title = "From a shell prompt to sound: seconds, phase by phase"
-    figure.text(0.012, 1 - 0.08 / height, title, fontsize=14, color=_INK, fontweight="bold", va="top")
+    figure.text(0.012, 1 - 0.08 / height, title, fontsize=14, color=INK, fontweight="bold", va="top")
     bottom = (0.6 + 0.16 * lines) / height
     figure.subplots_adjust(left=0.125, right=0.985, top=1 - 1.05 / height, bottom=bottom, wspace=0.36, hspace=0.42)
     save(figure, out)
@@ -54,7 +54,7 @@ def draw(summary: Summary, peers: tp.Sequence[Row], out: Path) -> None:
 def write_caption(figure: "Figure", paragraphs: tp.Sequence[str], height: float, width: int = 205) -> int:
     """Small print at the foot of a figure `height` inches high, in lines of `width` letters: how many lines."""
     lines = [line for paragraph in paragraphs for line in textwrap.wrap(paragraph, width)]
-    figure.text(0.012, 0.1 / height, "\n".join(lines), fontsize=8, color=_FAINT, va="bottom", linespacing=1.3)
+    figure.text(0.012, 0.1 / height, "\n".join(lines), fontsize=8, color=FAINT, va="bottom", linespacing=1.3)
     return len(lines)
 
 
@@ -92,11 +92,11 @@ def _panel(axes: "Axes", model: str, batch: int, rows: list[Row]) -> None:
     """Bars of one model with one number of clips, the peer's on top."""
     seconds = f" of {rows[0].seconds:g} s" if rows else ""
     clips = f"1 clip{seconds}" if batch == 1 else f"{batch} clips{seconds} at once"
-    axes.set_title(f"{_title(model)}: {clips}", loc="left", fontsize=11, color=_INK, fontweight="bold")
+    axes.set_title(f"{_title(model)}: {clips}", loc="left", fontsize=11, color=INK, fontweight="bold")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=8, colors=_FAINT)
+    axes.tick_params(axis="x", labelsize=8, colors=FAINT)
     if not rows:
         axes.set_axis_off()
         return
@@ -114,14 +114,14 @@ def _panel(axes: "Axes", model: str, batch: int, rows: list[Row]) -> None:
             left += width
         if row.first is not None:
             axes.plot(row.first, place - _BAR / 2 - 0.02, "v", color="#c0392b", markersize=6, clip_on=False, zorder=3)
-        axes.text(row.total + 0.012 * longest, place, _label(row), va="center", fontsize=8.5, color=_INK)
+        axes.text(row.total + 0.012 * longest, place, _label(row), va="center", fontsize=8.5, color=INK)
     axes.set_yticks(range(len(rows)), [_name(row) for row in rows], fontsize=9)
     # Room for what is written beside the longest bar; little of it is where that is the peer's.
     axes.set_xlim(0, max(row.total * (1.2 if row.recorded else 1.55) for row in rows))
     axes.set_xticks([tick for tick in axes.get_xticks() if tick <= longest])
     axes.spines["bottom"].set_bounds(0, longest)
     axes.set_ylim(len(rows) - 0.4, -0.75)
-    axes.set_xlabel("seconds", fontsize=8, color=_FAINT, loc="left", labelpad=1)
+    axes.set_xlabel("seconds", fontsize=8, color=FAINT, loc="left", labelpad=1)
 
 
 def _title(model: str) -> str:
