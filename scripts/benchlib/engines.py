@@ -6,6 +6,7 @@ import typing as tp
 from pathlib import Path
 
 from . import machine
+from .probe import WARM_LIMIT_S
 from .process import ProcessFailed, room, run, run_json
 from .weights import Source
 
@@ -67,6 +68,8 @@ class Engine:
         Returns:
             `phases`: the seconds that imports, load, lm, decode and write took; `first_audio` (the player's) and
             `total` seconds from the start; `warm`, `peak_mib`, `vram_mib`, `precision` where they were measured.
+        The player makes sound while it draws codes: its `lm` and `decode` are what each took of that.
+
         Raises:
             ProcessFailed: the process did not end well.
         """
@@ -94,4 +97,16 @@ class Engine:
         )
 
     def _player(self, batch: int, seconds: float, out: Path) -> dict[str, tp.Any]:
-        raise ProcessFailed("not wired yet")
+        timings = out / "timings.json"
+        run(
+            [
+                *(sys.executable, str(self.folder / "player.py"), str(self.folder), "--out", str(out)),
+                *("--num", str(batch), "--batch-size", str(batch), "--duration", str(seconds), "--seed", "0"),
+                *("--timings", str(timings)),
+            ]
+        )
+        told = json.loads(timings.read_text())
+        told |= {"precision": self.precision, "device": "cpu"}
+        if told["total"] - told["load"] < WARM_LIMIT_S:
+            told["warm"] = run_json(room("warm_player", self.folder, batch, seconds))
+        return told

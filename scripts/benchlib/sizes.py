@@ -16,11 +16,37 @@ from .process import ProcessFailed, room, run_json
 from .store import Record, append
 from .weights import CODEC, TEXT_SCALES, Source, find_model
 
+if tp.TYPE_CHECKING:
+    from audiocraft.models.encodec import CompressionModel
+    from audiocraft.models.lm import LMModel
+
 # Scales that are built: their files are weighed and their memory is measured; of the others it would take long.
 BUILT_SCALES = ("xsmall", "pico", "nano", "micro")
 MEMORY_ENGINES = ("torch", "player-int8")
 MEMORY_BATCH, MEMORY_SECONDS = 10, 10.0
 _WEIGHT_FILES = (".bin", ".safetensors", ".onnx", ".data")
+
+
+def language_model(scale: str) -> "LMModel":
+    """The language model of that scale, shapes only."""
+    from audiocraft.models import builders
+    from audiocraft.train import main as dora_main
+    from audiocraft.utils.weights import without_values
+
+    conditioner = "text2music" if scale in TEXT_SCALES else "none"
+    settings = ["solver=musicgen/musicgen_base_32khz", f"model/lm/model_scale={scale}", f"conditioner={conditioner}"]
+    with without_values("meta"):
+        return builders.get_lm_model(dora_main.make_xp(settings).cfg)
+
+
+def full_codec() -> "CompressionModel":
+    """The codec of the published models, its weights whatever was in memory."""
+    from audiocraft.models import builders
+    from audiocraft.train import main as dora_main
+    from audiocraft.utils.weights import without_values
+
+    with without_values("cpu"):  # weight normalisation takes norms
+        return builders.get_compression_model(dora_main.make_xp([CODEC]).cfg).eval()
 
 
 def count(scale: str) -> dict[str, tp.Any]:
@@ -30,21 +56,11 @@ def count(scale: str) -> dict[str, tp.Any]:
         `lm`, `codec`: parameters; `lm_state`, `codec_state`: all numbers that a file holds, `lm_matrices` those of
         `lm_state` that int8 would make one byte; `text`: whether it listens to text (T5 is no part of it).
     """
-    from audiocraft.models import builders
-    from audiocraft.train import main as dora_main
-    from audiocraft.utils.weights import without_values
-
-    text = scale in TEXT_SCALES
-    conditioner = "text2music" if text else "none"
-    settings = ["solver=musicgen/musicgen_base_32khz", f"model/lm/model_scale={scale}", f"conditioner={conditioner}"]
-    with without_values("meta"):
-        lm = builders.get_lm_model(dora_main.make_xp(settings).cfg)
-    with without_values("cpu"):  # weight normalisation takes norms
-        codec = builders.get_compression_model(dora_main.make_xp([CODEC]).cfg)
+    lm, codec = language_model(scale), full_codec()
     state = lm.state_dict()
     return {
         "scale": scale,
-        "text": text,
+        "text": scale in TEXT_SCALES,
         "lm": sum(parameter.numel() for parameter in lm.parameters()),
         "codec": sum(parameter.numel() for parameter in codec.parameters()),
         "lm_state": sum(value.numel() for value in state.values()),
