@@ -24,7 +24,7 @@ if tp.TYPE_CHECKING:
 BUILT_SCALES = ("xsmall", "pico", "nano", "micro")
 MEMORY_ENGINES = ("torch", "player-int8")
 MEMORY_BATCH, MEMORY_SECONDS = 10, 10.0
-_WEIGHT_FILES = (".bin", ".safetensors", ".onnx", ".data")
+_WEIGHT_FILES = (".bin", ".safetensors", ".onnx", ".weights")
 
 
 def language_model(scale: str) -> "LMModel":
@@ -54,7 +54,7 @@ def count(scale: str) -> dict[str, tp.Any]:
 
     Returns:
         `lm`, `codec`: parameters; `lm_state`, `codec_state`: all numbers that a file holds, `lm_matrices` those of
-        `lm_state` that int8 would make one byte; `text`: whether it listens to text (T5 is no part of it).
+        `lm_state` that int8 makes one byte, `lm_tables` those that it makes two; `text`: whether it listens to text (T5 is no part of it).
     """
     lm, codec = language_model(scale), full_codec()
     state = lm.state_dict()
@@ -64,6 +64,7 @@ def count(scale: str) -> dict[str, tp.Any]:
         "lm": sum(parameter.numel() for parameter in lm.parameters()),
         "codec": sum(parameter.numel() for parameter in codec.parameters()),
         "lm_state": sum(value.numel() for value in state.values()),
+        "lm_tables": sum(value.numel() for name, value in state.items() if name.startswith("emb.")),
         "lm_matrices": sum(v.numel() for name, v in state.items() if v.dim() == 2 and not name.startswith("emb.")),
         "codec_state": sum(value.numel() for value in codec.state_dict().values()),
         "codec_decoder": sum(value.numel() for value in codec.decoder.state_dict().values()),  # type: ignore[union-attr]
@@ -73,14 +74,15 @@ def count(scale: str) -> dict[str, tp.Any]:
 def file_bytes(counted: dict[str, tp.Any]) -> dict[str, int]:
     """Bytes of a model folder in each format, from its numbers: codec included, headers (a few KB) not."""
     whole = counted["lm_state"] + counted["codec_state"]
-    # A player has no use for the codec's encoder; its codebooks are among the decoder's numbers to within a percent.
-    decoder = 4 * (counted["codec_decoder"] + counted["codec_state"] - counted["codec"])
+    # A player needs the codec's decoder and codebooks, of which a codec keeps a running sum beside them.
+    decoder = 4 * (counted["codec_decoder"] + (counted["codec_state"] - counted["codec"]) // 2)
+    matrices, tables = counted["lm_matrices"], counted["lm_tables"]
     return {
         "peer, float32": 4 * whole,
         "safetensors, float32": 4 * whole,
         "peer, float16": 2 * whole,
         "ONNX, float32": 4 * counted["lm_state"] + decoder,
-        "ONNX, int8": counted["lm_matrices"] + 4 * (counted["lm_state"] - counted["lm_matrices"]) + decoder,
+        "ONNX, int8": matrices + 2 * tables + 4 * (counted["lm_state"] - matrices - tables) + decoder,
     }
 
 

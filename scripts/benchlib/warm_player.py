@@ -5,7 +5,7 @@
 Prints a JSON line: seconds of the language model, of the codec, and in all. The first call is a short one.
 """
 
-import importlib.util
+import importlib
 import json
 import sys
 import time
@@ -17,16 +17,14 @@ FIRST_SECONDS = 1.0
 
 def measure(folder: Path, batch: int, seconds: float) -> dict[str, float]:
     """Play twice, and time the second time."""
-    spec = importlib.util.spec_from_file_location("player", folder / "player.py")
-    assert spec is not None and spec.loader is not None
-    module: tp.Any = importlib.util.module_from_spec(spec)
-    sys.modules["player"] = module  # its dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    player = module.Player(folder)
-    for _ in player.play(batch, player.frames(min(seconds, FIRST_SECONDS)), 0, module.Sampling()):
+    sys.path.insert(0, str(folder))  # where player.py finds its own parts
+    engine: tp.Any = importlib.import_module("engine")
+    generation: tp.Any = importlib.import_module("generation")
+    player, sampling = engine.Player(folder), generation.Sampling()
+    for _ in player.play(batch, player.frames(min(seconds, FIRST_SECONDS)), 0, sampling):
         pass
     before, began = dict(player.clock.spent), time.perf_counter()
-    for _ in player.play(batch, player.frames(seconds), 1000, module.Sampling()):
+    for _ in player.play(batch, player.frames(seconds), 1000, sampling):
         pass
     total = time.perf_counter() - began
     return {phase: round(spent - before[phase], 4) for phase, spent in player.clock.spent.items()} | {

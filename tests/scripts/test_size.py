@@ -25,13 +25,20 @@ def test_numbers_are_those_of_the_peer(golden: Path) -> None:
 
 
 def test_files_hold_four_two_or_one_byte_per_number() -> None:
-    counted = {"lm_state": 1000, "lm_matrices": 900, "codec": 300, "codec_state": 350, "codec_decoder": 150}
+    counted = {
+        "lm_state": 1000,
+        "lm_matrices": 900,
+        "lm_tables": 80,
+        "codec": 300,
+        "codec_state": 350,
+        "codec_decoder": 150,
+    }
     assert sizes.file_bytes(counted) == {
         "peer, float32": 4 * 1350,
         "safetensors, float32": 4 * 1350,
         "peer, float16": 2 * 1350,
-        "ONNX, float32": 4 * (1000 + 150 + 50),
-        "ONNX, int8": 900 + 4 * (100 + 150 + 50),
+        "ONNX, float32": 4 * (1000 + 150 + 25),
+        "ONNX, int8": 900 + 2 * 80 + 4 * (20 + 150 + 25),
     }
 
 
@@ -49,7 +56,14 @@ def record(tmp_path: Path) -> Path:
     """Two scales counted, one of them weighed and played."""
     stamp = {"session": "2026-01-02", "date": "2026-01-02", "commit": "abc1234", "machine": "a machine", "versions": {}}
     for scale, lm, text in (("small", 420_371_456, True), ("micro", 134_246_400, False)):
-        counted = {"lm_state": lm, "lm_matrices": lm // 2, "codec": 100, "codec_state": 120, "codec_decoder": 50}
+        counted = {
+            "lm_state": lm,
+            "lm_matrices": lm // 2,
+            "lm_tables": 10,
+            "codec": 100,
+            "codec_state": 120,
+            "codec_decoder": 50,
+        }
         line = {**stamp, "what": "scale", "scale": scale, "lm": lm, "text": text, **counted}
         line |= {"files": sizes.file_bytes(counted), "weighed": [] if text else ["peer, float32"]}
         append(tmp_path / "size.jsonl", line)
