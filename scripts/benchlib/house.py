@@ -1,4 +1,4 @@
-"""The older measurements: import, material, long files, and the whole `generate` command."""
+"""Whole commands measured from outside: import, material, long files, `generate`, and what length does to memory."""
 
 import sys
 import tempfile
@@ -89,3 +89,21 @@ def bench_boot(model: str, runs: int, seconds: float) -> dict:
         walls.append(done.wall_s)
         memory = max(memory, done.peak_mib)
     return {"model": model, f"start to {seconds:g} s on disk, s": spread(walls), "peak, MiB": round(memory)}
+
+
+def bench_memory(model: str, seconds: list[float]) -> dict:
+    """Peak memory of `generate` and `stream` at several lengths; the sound itself takes 4 bytes a sample."""
+    figures: dict = {"model": model}
+    for command in ("generate", "stream"):
+        for length in seconds:
+            with tempfile.TemporaryDirectory() as folder:
+                out = folder if command == "generate" else f"{folder}/stream.wav"
+                more = ["--num", "1"] if command == "generate" else []
+                done = run(
+                    [
+                        *(sys.executable, "-m", "audiocraft", command, model, *more),
+                        *("--duration", str(length), "--seed", "0", "--out", out),
+                    ]
+                )
+            figures[f"{command}, {length:g} s"] = {"peak, MiB": round(done.peak_mib), "s": round(done.wall_s, 1)}
+    return figures

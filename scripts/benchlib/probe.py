@@ -68,7 +68,7 @@ class Probe:
         from .facts import synchronize
 
         options = self.options
-        self.model = musicgen.get_pretrained(options.model, options.device)
+        self.model = musicgen.get_pretrained(options.model, options.device, precision=options.precision)
         self.model.set_generation_params(duration=options.seconds)
         provider = self.model.lm.condition_provider
         self.text = TEXT if provider.text_conditions else None
@@ -80,7 +80,7 @@ class Probe:
         self.synchronize = lambda: synchronize(self.model.device)
         self.synchronize()
         self.mark("load")
-        self.record["precision"] = "float32"
+        self.record["precision"] = self.model.precision
         self.record["device"] = _device_name(self.model.device)
 
     def generate(self) -> None:
@@ -103,7 +103,7 @@ class Probe:
 
     def stream(self) -> None:
         """The first chunk of sound."""
-        chunk = next(iter(self.model.stream([self.text], seed=0)))
+        chunk = next(iter(self.model.stream(descriptions=[self.text], seed=0)))
         self.synchronize()
         self.mark("first_audio")
         self.record["first_chunk_s"] = round(chunk.shape[-1] / self.model.sample_rate, 3)

@@ -54,7 +54,8 @@ def count(scale: str) -> dict[str, tp.Any]:
 
     Returns:
         `lm`, `codec`: parameters; `lm_state`, `codec_state`: all numbers that a file holds, `lm_matrices` those of
-        `lm_state` that int8 makes one byte, `lm_tables` those that it makes two; `text`: whether it listens to text (T5 is no part of it).
+        `lm_state` that int8 makes one byte, `lm_tables` those that it makes two; `text`: whether it listens to text
+        (T5 is no part of it).
     """
     lm, codec = language_model(scale), full_codec()
     state = lm.state_dict()
