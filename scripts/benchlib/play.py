@@ -76,13 +76,7 @@ def measure(plan: Plan) -> Path:
     began = time.monotonic()
     session = datetime.now(UTC).isoformat(timespec="seconds")
     stamp: Record = {**machine.stamp(), "session": session}
-    try:
-        speed = run_json(room("facts", "machine", plan.device))
-    except ProcessFailed as error:
-        raise SystemExit(f"error: {error}") from None
-    print(f"{stamp['machine']}: {', '.join(f'{value:g} {name}' for name, value in speed.items())}")
-    append(record, {**stamp, "what": "machine", "device": plan.device, "speed": speed})
-
+    _measure_machine(plan, record, stamp)
     cases: list[Case] = []
     for name in plan.models:
         cases += _prepare(plan, name, record, stamp)
@@ -91,10 +85,25 @@ def measure(plan: Plan) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         _discard_first(cases, Path(folder))
         measured = sum(_run(case, number, plan, Path(folder), record, stamp) for case, number in alternate(cases))
+    _measure_machine(plan, record, stamp)  # again: whatever else ran at the start may be gone
     print(f"{measured} processes in {(time.monotonic() - began) / 60:.1f} minutes, appended to {record}")
     if not measured:
         raise SystemExit("error: nothing could be measured; the lines above say why")
     return record
+
+
+def _measure_machine(plan: Plan, record: Path, stamp: Record) -> None:
+    """What floors are made of.
+
+    Raises:
+        SystemExit: there is no such device.
+    """
+    try:
+        speed = run_json(room("facts", "machine", plan.device))
+    except ProcessFailed as error:
+        raise SystemExit(f"error: {error}") from None
+    print(f"{stamp['machine']}: {', '.join(f'{value:g} {name}' for name, value in speed.items())}")
+    append(record, {**stamp, "what": "machine", "device": plan.device, "speed": speed})
 
 
 def _prepare(plan: Plan, name: str, record: Path, stamp: Record) -> list[Case]:

@@ -21,6 +21,7 @@ def records() -> list[dict]:
     """One model, two engines, three runs; measurements of an earlier session and of another machine beside them."""
     lines = [
         {**stamp(), "what": "machine", "device": "cpu", "speed": SPEED},
+        {**stamp(), "what": "machine", "device": "cpu", "speed": {name: value / 2 for name, value in SPEED.items()}},
         {**stamp(), "what": "model", "model": "micro", "weights": "random", "facts": FACTS},
         {**played(99.0, 0), **stamp("2026-01-01T00:00:00+00:00")},
         {**played(1.0, 0), **stamp(machine="another")},
