@@ -62,13 +62,14 @@ def caption(summary: Summary, with_peer: bool) -> list[str]:
     """What was run on what, for people who see nothing but the picture: paragraphs."""
     counts = sorted({len(row.totals) for row in summary.rows})
     runs = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    runs = "One run of each" if counts == [1] else f"Median of {runs} runs (best–worst)"
     weights = sorted({row.weights for row in summary.rows})
     made = "random weights of the published shapes" if weights == ["random"] else f"weights: {', '.join(weights)}"
     versions = ", ".join(f"{name} {version}" for name, version in summary.versions.items() if name != "numpy")
     device = "" if summary.device == "cpu" else f", {summary.device}"
     paragraphs = [
-        "Cold: from the start of a new process, its files in the page cache, to WAV files on disk. Median of "
-        f"{runs} runs (best–worst); “again” is a second call in the same process, GB the peak of its memory. "
+        "Cold: from the start of a new process, its files in the page cache, to WAV files on disk. "
+        f"{runs}; “again” is a second call in the same process, GB the peak of its memory. "
         f"Black line: floor of the language model, bytes of its weights × steps ÷ {summary.speed.get('GB/s', 0):.0f} "
         "GB/s measured beside the runs.",
         f"{made[0].upper()}{made[1:]}. {summary.machine}{device}; {versions}; commit {', '.join(summary.commits)}; "
