@@ -2,9 +2,9 @@
 
     python scripts/check_gpu.py [--device cuda] [--micro]
 
-Compares codec, language model and seeded generation with the CPU, CUDA graphs with the steps they record and streams
-with the whole, greedy codes with the peer's, trains a tiny run, continues it, and (--micro) times a training step of the micro scale in each
-precision. Ends with a table; the exit status is 1 if a check failed.
+Compares codec, language model and seeded generation with the CPU, greedy codes with the peer's, CUDA graphs with the
+steps they record and streams with the whole, trains a tiny run, continues it, and (--micro) times a training step of
+the micro scale in each precision. Ends with a table; the exit status is 1 if a check failed.
 """
 
 import argparse

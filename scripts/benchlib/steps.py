@@ -34,7 +34,6 @@ def time_decode(lm: "LMModel", precision: str, batch: int, graphs: bool, frames:
     """
     from audiocraft.inference.playing import PlayingLM
     from audiocraft.inference.token_decoder import TokenDecoder
-
     from audiocraft.modules.sampling import SamplingParams
 
     from .facts import BYTES
