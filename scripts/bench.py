@@ -18,7 +18,7 @@ import typing as tp
 from pathlib import Path
 
 from benchlib import house, machine
-from benchlib.engines import DEFAULT_ENGINES, ENGINES
+from benchlib.engines import ENGINES
 from benchlib.process import ProcessFailed
 from benchlib.store import append, read
 
@@ -49,7 +49,8 @@ def parse(arguments: tp.Sequence[str]) -> argparse.Namespace:
     models_help = "scales (micro, small, …), folders, hub ids"
     command.add_argument("--models", nargs="+", default=["micro", "small"], help=models_help)
     command.add_argument("--batches", nargs="+", type=positive(int), default=[1, 10], help="clips at once")
-    command.add_argument("--engines", nargs="+", choices=ENGINES, default=list(DEFAULT_ENGINES))
+    engines_help = "the default is torch and player-int8, and torch-float32 for the fewest clips"
+    command.add_argument("--engines", nargs="+", choices=ENGINES, help=engines_help)
     command.add_argument("--seconds", type=positive(float), default=10.0, help="length of a clip")
     runs_help = "runs of one clip; larger models and batches get fewer"
     command.add_argument("--runs", type=positive(int), default=5, help=runs_help)

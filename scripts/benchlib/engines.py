@@ -12,6 +12,8 @@ from .weights import Source
 
 ENGINES = ("torch", "torch-float32", "player-int8", "player-float32")
 DEFAULT_ENGINES = ("torch-float32", "torch", "player-int8")
+# What the peer computes in, to compare like with like; where nobody asked for it, with the fewest clips only.
+SLOW_ENGINE = "torch-float32"
 # What a player's folder was exported by; another commit exports it again.
 _EXPORTED = "bench.json"
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from . import machine
-from .engines import Engine
+from .engines import DEFAULT_ENGINES, SLOW_ENGINE, Engine
 from .process import ProcessFailed, room, run_json
 from .store import Record, append
 from .weights import Source, find_model, inspect_model
@@ -25,7 +25,7 @@ class Plan:
 
     models: list[str]
     batches: list[int]
-    engines: list[str]
+    engines: list[str] | None
     seconds: float
     runs: int
     device: str
@@ -118,14 +118,17 @@ def _prepare(plan: Plan, name: str, record: Path, stamp: Record) -> list[Case]:
     append(record, {**stamp, "what": "model", "model": source.name, "weights": source.weights, "facts": facts})
     print(f"  {source.path} ({source.weights} weights), {facts['lm_parameters']:,} parameters")
     cases = []
-    for engine_name in plan.engines:
+    for engine_name in plan.engines or DEFAULT_ENGINES:
         engine = Engine(engine_name, source, plan.device, plan.out / "weights")
         try:
             engine.prepare()
         except ProcessFailed as error:
             print(f"skipped: {name}, {engine_name}: {error}")
             continue
-        cases += [Case(engine, b, count_runs(plan.runs, b, facts["lm_parameters"])) for b in plan.batches]
+        batches = plan.batches
+        if plan.engines is None and engine_name == SLOW_ENGINE:
+            batches = [min(batches)]
+        cases += [Case(engine, b, count_runs(plan.runs, b, facts["lm_parameters"])) for b in batches]
     return cases
 
 

@@ -18,7 +18,7 @@ from .process import START_VARIABLE
 
 TEXT = "a fast drum break with a deep bass line, dark and dusty"
 # Whoever has waited this long in the first call learns little from a second one.
-WARM_LIMIT_S = 30.0
+WARM_LIMIT_S = 12.0
 
 
 def main() -> None:

@@ -257,3 +257,16 @@ def test_a_machine_has_a_bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
     speed = facts.measure_machine(torch.device("cpu"))
     assert set(speed) == set(SPEED) and all(value > 0 for value in speed.values())
     json.dumps(speed)
+
+
+def test_float32_is_played_with_few_clips_unless_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(play, "find_model", lambda *_: Source("micro", "somewhere", "random"))
+    monkeypatch.setattr(play, "inspect_model", lambda _: FACTS)
+    monkeypatch.setattr(Engine, "prepare", lambda self: None)
+    for engines, float32 in ((None, [1]), (["torch-float32"], [10, 1])):
+        plan = play.Plan(["micro"], [10, 1], engines, 10.0, 5, "cpu", "random", tmp_path)
+        cases = play._prepare(plan, "micro", tmp_path / "play.jsonl", stamp())
+        assert [case.batch for case in cases if case.engine.name == "torch-float32"] == float32
+        assert [case.batch for case in cases if case.engine.name == "torch"] == ([10, 1] if engines is None else [])
