@@ -1,7 +1,7 @@
 # Three commands do everything on a fresh machine:
 #   make demo   make material, train a tiny model on it, listen to it: ends with outputs/demo/index.html
 #   make test   run the tests
-#   make bench  measure this machine: from a shell prompt to sound, and how large models are (about half an hour)
+#   make bench  measure this machine: from a shell prompt to sound, and how large models are (about 20 minutes)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

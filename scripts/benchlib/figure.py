@@ -41,7 +41,8 @@ def draw(summary: Summary, peers: tp.Sequence[Row], out: Path) -> None:
     axes = figure.subplots(len(batches), len(models), squeeze=False, height_ratios=heights)
     for line, batch in enumerate(batches):
         for column, model in enumerate(models):
-            _panel(axes[line][column], model, batch, rows[model, batch])
+            places = max(len(rows[other, batch]) for other in models)
+            _panel(axes[line][column], model, batch, rows[model, batch], places)
     _legend(figure, height)
     lines = write_caption(figure, caption(summary, bool(peers)), height)
     title = "From a shell prompt to sound: seconds, phase by phase"
@@ -79,7 +80,7 @@ def caption(summary: Summary, with_peer: bool) -> list[str]:
         t5 = "a random T5 of t5-base's shape" if weights == ["random"] else "T5"
         paragraphs[-1] += (
             f" small: a text of {summary.text_tokens} tokens through {t5}, which counts as loading, and "
-            "classifier-free guidance."
+            "classifier-free guidance; the ONNX player plays models without text only."
         )
     if with_peer:
         paragraphs.append(
@@ -89,8 +90,8 @@ def caption(summary: Summary, with_peer: bool) -> list[str]:
     return paragraphs
 
 
-def _panel(axes: "Axes", model: str, batch: int, rows: list[Row]) -> None:
-    """Bars of one model with one number of clips, the peer's on top."""
+def _panel(axes: "Axes", model: str, batch: int, rows: list[Row], places: int) -> None:
+    """Bars of one model with one number of clips, the peer's on top, in a panel that has `places` for bars."""
     seconds = f" of {rows[0].seconds:g} s" if rows else ""
     clips = f"1 clip{seconds}" if batch == 1 else f"{batch} clips{seconds} at once"
     axes.set_title(f"{_title(model)}: {clips}", loc="left", fontsize=11, color=INK, fontweight="bold")
@@ -121,7 +122,7 @@ def _panel(axes: "Axes", model: str, batch: int, rows: list[Row]) -> None:
     axes.set_xlim(0, max(row.total * (1.2 if row.recorded else 1.55) for row in rows))
     axes.set_xticks([tick for tick in axes.get_xticks() if tick <= longest])
     axes.spines["bottom"].set_bounds(0, longest)
-    axes.set_ylim(len(rows) - 0.4, -0.75)
+    axes.set_ylim(places - 0.4, -0.75)
     axes.set_xlabel("seconds", fontsize=8, color=FAINT, loc="left", labelpad=1)
 
 
