@@ -1,12 +1,13 @@
-# Two commands do everything on a fresh machine:
+# Three commands do everything on a fresh machine:
 #   make demo   make material, train a tiny model on it, listen to it: ends with outputs/demo/index.html
 #   make test   run the tests
+#   make bench  measure this machine: from a shell prompt to sound, and how large models are (about 20 minutes)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint format install clean
+.PHONY: demo test bench lint format install clean
 
 install: $(INSTALLED)
 
@@ -24,6 +25,11 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -n 2
+
+bench: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[text,onnx]'
+	@$(BIN)/python scripts/bench.py
+	@$(BIN)/python scripts/size.py
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

@@ -2,20 +2,21 @@
 
     python scripts/check_gpu.py [--device cuda] [--micro]
 
-Compares codec, language model and seeded generation with the CPU, CUDA graphs with the steps they record and streams
-with the whole, trains a tiny run, continues it, and (--micro) times a training step of the micro scale in each
-precision. Ends with a table; the exit status is 1 if a check failed.
+Compares codec, language model and seeded generation with the CPU, greedy codes with the peer's, CUDA graphs with the
+steps they record and streams with the whole, trains a tiny run, continues it, and (--micro) times a training step of
+the micro scale in each precision. Ends with a table; the exit status is 1 if a check failed.
 """
 
 import argparse
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from benchlib.steps import time_training
+from safetensors.torch import load_file
 
 from audiocraft.data.audio import audio_write
 from audiocraft.environment import resource_dir
@@ -24,15 +25,14 @@ from audiocraft.inference.token_decoder import DecoderState, TokenDecoder
 from audiocraft.models import MusicGen, builders
 from audiocraft.models.encodec import CompressionModel
 from audiocraft.models.lm import LMModel
-from audiocraft.models.loaders import load_compression_model
+from audiocraft.models.loaders import load_compression_model, load_lm_model
 from audiocraft.modules.sampling import SamplingParams
-from audiocraft.solvers.builders import get_optimizer
-from audiocraft.solvers.musicgen import compute_cross_entropy
 from audiocraft.train import main as dora_main
 from audiocraft.train import run as train_run
-from audiocraft.utils.device import Autocast, resolve_device
+from audiocraft.utils.device import resolve_device
 
 CODEC = "//pretrained/mini_32khz"
+GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "lm_none"
 
 
 def noise_and_tone(seconds: float, sample_rate: int) -> torch.Tensor:
@@ -91,6 +91,19 @@ def check_generation(device: torch.device) -> str:
     assert (batch[2:] == alone).float().mean() > 0.95, "a clip changes with the batch it is in"
     assert equal > 0.95, f"only {equal:.2%} of the tokens agree with the CPU"
     return f"{equal:.2%} of tokens equal to the CPU's, {(batch[2:] == alone).float().mean():.2%} alone and in a batch"
+
+
+def check_golden(device: torch.device) -> str:
+    """Greedy codes as the peer's, from graphs and without."""
+    playing = PlayingLM(load_lm_model(GOLDEN, device), "float32")
+    expected = load_file(GOLDEN / "io.safetensors")["gen_greedy"]
+    for graphs in (False, True) if device.type == "cuda" else (False,):
+        decoder = TokenDecoder(playing, SamplingParams(use_sampling=False), graphs=graphs)
+        state = decoder.start(num_samples=len(expected), frames=expected.shape[-1])
+        while state.step < state.num_steps:
+            decoder.step(state)
+        assert torch.equal(decoder.codes(state).cpu(), expected), f"codes differ from the peer's, graphs={graphs}"
+    return f"{expected.numel()} greedy codes equal"
 
 
 def check_graphs(device: torch.device) -> str:
@@ -178,32 +191,8 @@ def check_micro_steps(device: torch.device) -> str:
     """Seconds and memory of a training step of micro, 3 × 30 s, in each precision."""
     told = []
     for precision in ("float32", "float16", "bfloat16"):
-        lm, cfg = small_lm("micro")
-        lm.to(device).train()
-        optimizer = get_optimizer(lm, cfg.optim)  # type: ignore[attr-defined]
-        autocast = Autocast(precision != "float32", "auto" if precision == "float32" else precision, device)
-        scaler = torch.amp.GradScaler(device.type) if autocast.needs_scaler else None
-        codes = torch.randint(lm.card, (3, lm.n_q, 1500), device=device)
-        torch.cuda.reset_peak_memory_stats()
-        for step in range(13):
-            if step == 3:
-                torch.cuda.synchronize()
-                began = time.perf_counter()
-            with autocast():
-                out = lm.compute_predictions(codes, [])
-                loss, _ = compute_cross_entropy(out.logits, codes, out.mask)
-            (loss if scaler is None else scaler.scale(loss)).backward()
-            if scaler is None:
-                optimizer.step()
-            else:
-                scaler.step(optimizer)
-                scaler.update()
-            optimizer.zero_grad(set_to_none=True)
-        torch.cuda.synchronize()
-        assert torch.isfinite(loss), f"{precision}: the loss is {loss}"
-        seconds = (time.perf_counter() - began) / 10
-        told.append(f"{precision} {seconds * 1e3:.0f} ms {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
-        del lm, optimizer, out, loss
+        facts = time_training("micro", device, precision, batch=3, seconds=30.0)
+        told.append(f"{precision} {facts['step_s'] * 1e3:.0f} ms {facts.get('vram_mib', 0) / 2**10:.1f} GiB")
     return ", ".join(told)
 
 
@@ -217,7 +206,7 @@ def main() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     checks: list[Callable[[torch.device], str]] = [check_codec, check_logits, check_generation]
-    checks += [check_graphs, check_stream, check_training]
+    checks += [check_golden, check_graphs, check_stream, check_training]
     if options.micro:
         checks.append(check_micro_steps)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

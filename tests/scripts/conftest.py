@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-if str(SCRIPTS) not in sys.path:
-    sys.path.insert(0, str(SCRIPTS))
+HERE = Path(__file__).resolve().parent
+for folder in (HERE, HERE.parents[1] / "scripts"):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))

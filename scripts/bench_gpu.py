@@ -1,0 +1,42 @@
+"""Check and measure a GPU in a few minutes: correctness, steps against their floor, ten clips cold and warm, training.
+
+    python scripts/bench_gpu.py [--device cuda] [--out outputs/bench_gpu]
+
+Offline it plays random weights of micro's shape. Appends to OUT/gpu.jsonl and OUT/play.jsonl and writes OUT/gpu.md.
+`--device cpu --scale pico --seconds 1 --runs 1` runs the same without a GPU, to see that it works.
+"""
+
+import argparse
+import sys
+import typing as tp
+from pathlib import Path
+
+from benchlib.gpu import GpuPlan, measure, summary
+from benchlib.store import read
+from benchlib.weights import SCALES
+
+
+def main(argv: tp.Sequence[str] | None = None) -> int:
+    """Parse the command line, measure, write. Returns the exit status: 1 if a check failed or a part is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:1, …")
+    parser.add_argument("--scale", choices=SCALES, default="micro")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of a clip, and of a segment in training")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 10], help="clips at once")
+    parser.add_argument("--runs", type=int, default=3, help="cold starts of one clip; of more clips a third")
+    parser.add_argument("--weights", choices=("auto", "hub", "random"), default="random")
+    parser.add_argument("--train-batch", type=int, default=8, help="segments in a training step")
+    parser.add_argument("--out", type=Path, default=Path("outputs/bench_gpu"), help="folder of records and summary")
+    parser.add_argument("--write-only", action="store_true", help="measure nothing, write OUT/gpu.md from the records")
+    options = vars(parser.parse_args(argv))
+    good = True
+    if not options.pop("write_only"):
+        good = measure(GpuPlan(**options))
+    text = summary(read(options["out"] / "gpu.jsonl"), read(options["out"] / "play.jsonl"))
+    (options["out"] / "gpu.md").write_text(text, encoding="utf-8")
+    print(text)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

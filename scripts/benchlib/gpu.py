@@ -1,0 +1,166 @@
+"""`bench_gpu.py`: what a GPU does with a micro model, checked and measured, and a summary of it."""
+
+import sys
+import typing as tp
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from . import ROOT, machine, play
+from .process import ProcessFailed, room, run, run_json
+from .store import Record, append, newest
+from .summary import PHASES, Row, summarise
+from .weights import find_model
+
+PRECISIONS = ("auto", "float32")
+TRAIN_PRECISIONS = ("bfloat16", "float16", "float32")
+
+
+@dataclass
+class GpuPlan:
+    """What to measure; see `bench_gpu.py --help`."""
+
+    device: str
+    scale: str
+    seconds: float
+    batches: list[int]
+    runs: int
+    weights: str
+    train_batch: int
+    out: Path
+
+
+def measure(plan: GpuPlan) -> bool:
+    """Check and measure, each part in a process of its own; a part that fails is told and left out.
+
+    Returns:
+        Whether all checks passed and all was measured.
+    """
+    record = plan.out / "gpu.jsonl"
+    stamp: Record = {**machine.stamp(), "session": datetime.now(UTC).isoformat(timespec="seconds")}
+    stamp["device"] = plan.device
+    good = [_check(plan, record, stamp)]
+    parts: list[tuple[str, dict[str, tp.Any], list[str]]] = [("machine", {}, room("facts", "machine", plan.device))]
+    try:
+        model = find_model(plan.scale, plan.weights, plan.out / "weights").path
+    except ProcessFailed as error:
+        raise SystemExit(f"error: {error}") from None
+    # Graphs are CUDA's; elsewhere there is one way only.
+    ways = ("graphs", "eager") if plan.device.startswith("cuda") else ("eager",)
+    for precision in PRECISIONS:
+        for batch in plan.batches:
+            for way in ways:
+                facts = {"model": plan.scale, "batch": batch, "way": way, "asked": precision}
+                parts.append(("step", facts, room("steps", "decode", model, plan.device, precision, batch, way)))
+    for precision in TRAIN_PRECISIONS if plan.device.startswith("cuda") else ("float32",):
+        facts = {"model": plan.scale, "batch": plan.train_batch, "seconds": plan.seconds, "precision": precision}
+        command = room("steps", "train", plan.scale, plan.device, precision, plan.train_batch, plan.seconds)
+        parts.append(("train", facts, command))
+    for what, facts, command in parts:
+        good.append(_measure_part(what, facts, command, record, stamp))
+    engines = ["torch", "torch-float32"]
+    play.measure(
+        play.Plan([plan.scale], plan.batches, engines, plan.seconds, plan.runs, plan.device, plan.weights, plan.out)
+    )
+    return all(good)
+
+
+def _check(plan: GpuPlan, record: Path, stamp: Record) -> bool:
+    """Run `check_gpu.py` and keep what it says."""
+    print("… checks", flush=True)
+    command = [sys.executable, str(ROOT / "scripts" / "check_gpu.py"), "--device", plan.device]
+    lines = run(command, accepted=(0, 1)).printed.splitlines()  # 1: a check failed, and the table says which
+    told = [line for line in lines if line.startswith(("ok ", "FAIL "))] or ["FAIL: check_gpu.py broke off"]
+    append(record, {**stamp, "what": "checks", "lines": told})
+    print("\n".join(told))
+    return not any(line.startswith("FAIL") for line in told)
+
+
+def _measure_part(what: str, facts: dict[str, tp.Any], command: list[str], record: Path, stamp: Record) -> bool:
+    name = ", ".join([what, *map(str, facts.values())])
+    print(f"… {name}", end="", flush=True)
+    try:
+        result = run_json(command)
+    except ProcessFailed as error:
+        print(f"\nskipped: {name}: {error}")
+        return False
+    append(record, {**stamp, "what": what, **facts, **(result if what != "machine" else {"speed": result})})
+    print(f": {result['step_s'] * 1e3:.3f} ms" if "step_s" in result else "")
+    return True
+
+
+def summary(records: tp.Sequence[Record], played: tp.Sequence[Record]) -> str:
+    """The newest session as Markdown.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    if not records:
+        raise SystemExit("error: the record is empty; measure first")
+    last = records[-1]["session"]
+    session = [record for record in newest(records, "device") if record["session"] == last]
+    one = session[0]
+    speed: dict[str, float] = next((record["speed"] for record in session if record["what"] == "machine"), {})
+    rows = summarise(played)
+    versions = ", ".join(f"{name} {version}" for name, version in one["versions"].items())
+    speeds = ", ".join(f"{value:,.0f} {name}" for name, value in speed.items())
+    lines = [
+        f"# {rows.device}",
+        f"{one['machine']}, {versions}; commit {one['commit']}; {one['date'][:10]}. Measured here: {speeds}.",
+        "## Checks",
+        "\n".join(f"- {line}" for record in session if record["what"] == "checks" for line in record["lines"]),
+        "## One step of the token decoder",
+        "The floor is the bytes of the weights that a step reads by the bandwidth. 500 frames from an empty cache, "
+        "median of blocks of 20 steps.",
+        _table(
+            ("model", "batch", "precision", "way", "step, µs", "floor, µs", "× floor", "all steps, s"),
+            [_step_cells(record, speed) for record in session if record["what"] == "step"],
+        ),
+        "## From process start to files",
+        _table(
+            ("model", "clips", "precision", *PHASES[:4], "total", "warm lm", "warm decode", "GPU, MiB"),
+            [_play_cells(row) for row in rows.rows],
+        ),
+        "## One training step",
+        "Forward, backward, optimizer, without the codec. TFLOP/s: three passes over the products of the model; MFU: "
+        "these by what a square matrix product gave here in the same precision.",
+        _table(
+            ("model", "batch", "seconds", "precision", "step, ms", "TFLOP/s", "MFU", "GPU, MiB"),
+            [_train_cells(record, speed) for record in session if record["what"] == "train"],
+        ),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _step_cells(record: Record, speed: dict[str, float]) -> list[str]:
+    floor = record["bytes"] / (speed["GB/s"] * 1e9) if speed else float("nan")
+    return [
+        *(record["model"], str(record["batch"]), record["precision"], record["way"]),
+        *(f"{record['step_s'] * 1e6:.0f}", f"{floor * 1e6:.0f}", f"{record['step_s'] / floor:.1f}"),
+        f"{record['all_s']:.3f}",
+    ]
+
+
+def _play_cells(row: Row) -> list[str]:
+    warm = [f"{row.warm[key]:.3f}" for key in ("lm", "decode")] if row.warm else ["", ""]
+    phases = [f"{row.phases[phase]:.2f}" for phase in PHASES[:4]]
+    vram = f"{row.vram_mib:.0f}" if row.vram_mib is not None else ""
+    clips = f"{row.batch} × {row.seconds:g} s"
+    return [row.model, clips, row.precision, *phases, f"{row.total:.2f}", *warm, vram]
+
+
+def _train_cells(record: Record, speed: dict[str, float]) -> list[str]:
+    rate = record["flops"] / record["step_s"]
+    # float16 has the rate of bfloat16 on every GPU that has both.
+    kind = "float32" if record["precision"] == "float32" else "bfloat16"
+    peak = speed.get(f"GFLOP/s {kind}")
+    return [
+        *(record["model"], str(record["batch"]), f"{record['seconds']:g}", record["precision"]),
+        *(f"{record['step_s'] * 1e3:.1f}", f"{rate / 1e12:.2f}", f"{rate / peak / 1e9:.0%}" if peak else ""),
+        f"{record['vram_mib']:.0f}" if "vram_mib" in record else "",
+    ]
+
+
+def _table(head: tp.Sequence[str], rows: tp.Sequence[tp.Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

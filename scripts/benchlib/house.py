@@ -1,0 +1,109 @@
+"""Whole commands measured from outside: import, material, long files, `generate`, and what length does to memory."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from . import ROOT
+from .process import run, spread
+
+IMPORT_MUSICGEN = (
+    "import time; a = time.perf_counter(); import torch; b = time.perf_counter(); "
+    "from audiocraft.models import MusicGen; c = time.perf_counter(); print(b - a, c - b)"
+)
+IMPORT_PACKAGE = (
+    "import sys, time; a = time.perf_counter(); import audiocraft; b = time.perf_counter(); "
+    "assert 'torch' not in sys.modules and 'numpy' not in sys.modules; print(b - a)"
+)
+ENCODE_HOUR = """
+import sys, numpy as np, torch
+from audiocraft.models.loaders import load_compression_model
+torch.set_grad_enabled(False)
+codec = load_compression_model(sys.argv[1])
+rng = np.random.default_rng(0)
+second = torch.from_numpy(rng.uniform(-0.5, 0.5, codec.sample_rate).astype("float32"))
+wav = second.repeat(int(sys.argv[2]))[None, None]
+codes, _ = codec.encode(wav)
+np.save(sys.argv[3], codes.numpy().astype("int16"))
+"""
+DECODE_HOUR = """
+import sys, numpy as np, torch
+from audiocraft.models.loaders import load_compression_model
+torch.set_grad_enabled(False)
+codec = load_compression_model(sys.argv[1])
+codes = torch.from_numpy(np.load(sys.argv[3]).astype("int64"))
+wav = codec.decode(codes)
+assert wav.shape[-1] == int(sys.argv[2]) * codec.sample_rate, wav.shape
+"""
+
+
+def bench_import(runs: int) -> dict:
+    """Seconds of `import audiocraft`, and of MusicGen beyond `import torch`."""
+    run([sys.executable, "-c", IMPORT_MUSICGEN])  # fills the bytecode and disk caches
+    package = [float(run([sys.executable, "-c", IMPORT_PACKAGE]).printed) for _ in range(runs)]
+    pairs = [list(map(float, run([sys.executable, "-c", IMPORT_MUSICGEN]).printed.split())) for _ in range(runs)]
+    return {
+        "import audiocraft, s": spread(package),
+        "import torch, s": spread([torch_s for torch_s, _ in pairs]),
+        "from audiocraft.models import MusicGen beyond torch, s": spread([ours for _, ours in pairs]),
+    }
+
+
+def bench_material(minutes: float) -> dict:
+    """CPU and wall seconds of some minutes of made-up jungle."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = str(ROOT / "scripts/make_jungle.py")
+        done = run([sys.executable, script, folder, "--minutes", str(minutes), "--seed", "0"])
+    return {
+        f"{minutes:g} minutes of jungle, s": {"wall": round(done.wall_s, 1), "cpu": round(done.cpu_s, 1)},
+        "peak, MiB": round(done.peak_mib),
+    }
+
+
+def bench_long_file(codec: str, minutes: float) -> dict:
+    """Seconds and peak memory of coding a long file in one call each way."""
+    seconds = str(int(minutes * 60))
+    with tempfile.TemporaryDirectory() as folder:
+        codes = str(Path(folder) / "codes.npy")
+        encode = run([sys.executable, "-c", ENCODE_HOUR, codec, seconds, codes])
+        decode = run([sys.executable, "-c", DECODE_HOUR, codec, seconds, codes])
+    return {
+        "codec": codec,
+        "minutes": minutes,
+        "encode": {"s": round(encode.wall_s, 1), "peak, MiB": round(encode.peak_mib)},
+        "decode": {"s": round(decode.wall_s, 1), "peak, MiB": round(decode.peak_mib)},
+    }
+
+
+def bench_boot(model: str, runs: int, seconds: float) -> dict:
+    """Wall seconds from process start to the end of `generate`, which is after its audio is written."""
+    walls, memory = [], 0.0
+    for index in range(runs):
+        with tempfile.TemporaryDirectory() as folder:
+            done = run(
+                [
+                    *(sys.executable, "-m", "audiocraft", "generate", model),
+                    *("--duration", str(seconds), "--num", "1", "--seed", str(index), "--out", folder),
+                ]
+            )
+        walls.append(done.wall_s)
+        memory = max(memory, done.peak_mib)
+    return {"model": model, f"start to {seconds:g} s on disk, s": spread(walls), "peak, MiB": round(memory)}
+
+
+def bench_memory(model: str, seconds: list[float]) -> dict:
+    """Peak memory of `generate` and `stream` at several lengths; the sound itself takes 4 bytes a sample."""
+    figures: dict = {"model": model}
+    for command in ("generate", "stream"):
+        for length in seconds:
+            with tempfile.TemporaryDirectory() as folder:
+                out = folder if command == "generate" else f"{folder}/stream.wav"
+                more = ["--num", "1"] if command == "generate" else []
+                done = run(
+                    [
+                        *(sys.executable, "-m", "audiocraft", command, model, *more),
+                        *("--duration", str(length), "--seed", "0", "--out", out),
+                    ]
+                )
+            figures[f"{command}, {length:g} s"] = {"peak, MiB": round(done.peak_mib), "s": round(done.wall_s, 1)}
+    return figures

@@ -1,0 +1,89 @@
+"""Processes that are measured: seconds from before their start, processor time, peak memory."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import typing as tp
+from dataclasses import dataclass
+
+from . import ROOT
+
+# The clock of the parent just before a process starts; `time.monotonic` is one clock for the whole system.
+START_VARIABLE = "MICRO_MUSICGEN_BENCH_START"
+
+
+class ProcessFailed(Exception):
+    """A measured process ended with an error; the message is its last line."""
+
+
+@dataclass
+class Finished:
+    """What one process printed and cost: seconds from before its start to its end, of processors, and MiB."""
+
+    printed: str
+    wall_s: float
+    cpu_s: float
+    peak_mib: float
+
+
+def run(command: tp.Sequence[str], accepted: tp.Container[int] = (0,)) -> Finished:
+    """Run one process to its end; what it writes to stderr is kept to itself.
+
+    Args:
+        command: the program and its arguments.
+        accepted: exit statuses that are no failure.
+    Raises:
+        ProcessFailed: it ended with another exit status.
+    """
+    # This tree is what is measured, not another that may be installed.
+    paths = [str(ROOT), str(ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as told:
+        began = time.monotonic()
+        environment[START_VARIABLE] = repr(began)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told, env=environment, text=True)
+        assert process.stdout is not None
+        try:
+            printed = process.stdout.read()
+            # wait4 tells what this one child has cost; Popen.wait does not.
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            process.stdout.close()
+        wall = time.monotonic() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode not in accepted:
+            told.seek(0)
+            lines = told.read().strip().splitlines() or [f"exit status {process.returncode}"]
+            raise ProcessFailed(lines[-1].removeprefix("error: "))
+    # Linux counts in KiB, macOS in bytes.
+    peak_mib = usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    return Finished(printed, wall, usage.ru_utime + usage.ru_stime, peak_mib)
+
+
+def run_json(command: tp.Sequence[str]) -> dict[str, tp.Any]:
+    """As `run`, for a program whose last line is a JSON object: that object."""
+    lines = run(command).printed.strip().splitlines()
+    if not lines:
+        raise ProcessFailed("it printed nothing")
+    return json.loads(lines[-1])
+
+
+def room(name: str, *arguments: object) -> list[str]:
+    """The command that runs a module of this folder as a program, with this Python."""
+    return [sys.executable, "-P", "-m", f"benchlib.{name}", *map(str, arguments)]
+
+
+def spread(values: tp.Sequence[float], digits: int = 3) -> dict[str, float]:
+    """Median, best and worst of some runs."""
+    return {
+        "median": round(statistics.median(values), digits),
+        "best": round(min(values), digits),
+        "worst": round(max(values), digits),
+    }
