@@ -65,7 +65,7 @@ def test_checkpoints(run_folder: Path, tmp_path: Path, kind: str) -> None:
     path = run_folder / "checkpoint.th"
     content = {**torch.load(path, weights_only=True), "xp.cfg": Evil(ran)}
     if kind == "bare":
-        path.write_bytes(pickle.dumps({"model": Evil(ran)}))
+        path.write_bytes(pickle.dumps({"model": Evil(ran)}, protocol=2))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
     for load in (
