@@ -48,3 +48,9 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's; this file does not import it
+            raise
+        reason = str(error).splitlines()[0].split(". ")[0]
+        print(f"error: {reason}; ask for less at once (a smaller batch), or use --device cpu", file=sys.stderr)
+        sys.exit(2)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from audiocraft.cli import app
+from audiocraft.cli import app, main
 from audiocraft.commands.folder import hold_out, quote, write_manifests
 from audiocraft.commands.takes import save_take
 from audiocraft.data.audio import audio_read, audio_write
@@ -39,6 +39,18 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: there is no model") and done.stderr.count("\n") == 1
     assert not (tmp_path / "o").exists()
+
+
+def test_a_full_gpu_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1 GiB.")
+
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setattr("audiocraft.cli.app", full)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: CUDA out of memory; ask for less at once")
 
 
 def test_a_slip_in_an_override_comes_before_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

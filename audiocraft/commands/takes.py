@@ -20,6 +20,7 @@ from ..utils.files import atomic_path, is_disk_full
 _KNEE = 0.8
 # How far beyond the rest the loudest thousandth must be.
 _STICKS_OUT = 1.1
+_BLOCK = 1 << 20
 _NUMBER = re.compile(r"^take_(\d+)\.")
 
 
@@ -97,16 +98,27 @@ def tame(wav: torch.Tensor) -> torch.Tensor:
     would cost 9 dB and more, so the loudest thousandth is rounded off, and only what is louder still turns it down.
     Where that thousandth does not stick out, all is turned down and nothing rounded.
     """
-    level = wav.abs()
-    if level.max() <= 1:
+    low, high = wav.aminmax()
+    peak = torch.maximum(-low, high)
+    if peak <= 1:
         return wav
-    loudest = level.flatten().kthvalue(max(1, int(level.numel() * 0.999))).values
-    if level.max() <= _STICKS_OUT * loudest:
-        return wav / level.max()
-    wav = wav / loudest.clamp(min=1)
-    level = wav.abs()
-    rounded = _KNEE + (1 - _KNEE) * ((level - _KNEE) / (1 - _KNEE)).tanh()
-    return wav.sign() * rounded.where(level > _KNEE, level)
+    loudest = _loudest(wav)
+    if peak <= _STICKS_OUT * loudest:
+        return wav / peak
+    wav = wav / max(loudest, 1)
+    for block in wav.split(_BLOCK, dim=-1):  # a long take should not be held many times
+        level = block.abs()
+        rounded = _KNEE + (1 - _KNEE) * ((level - _KNEE) / (1 - _KNEE)).tanh()
+        block.copy_(block.sign() * rounded.where(level > _KNEE, level))
+    return wav
+
+
+def _loudest(wav: torch.Tensor) -> float:
+    """The level that one in a thousand samples reaches."""
+    level = wav.abs().flatten().cpu().numpy()
+    place = max(0, int(level.size * 0.999) - 1)
+    level.partition(place)
+    return float(level[place])
 
 
 def load_takes(folder: str | Path) -> list[tuple[Path, dict[str, tp.Any]]]:

@@ -34,6 +34,10 @@ class Playback:
         self._decoder: BlockDecoder | None = None
         self._decoder_versions: tp.Any = None
 
+    def is_of(self, lm: LMModel, codec: CompressionModel) -> bool:
+        """Whether these are the models that are played."""
+        return self._lm is lm and self._codec is codec
+
     @property
     def lm(self) -> PlayingLM:
         """The language model as its weights are now."""

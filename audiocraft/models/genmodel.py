@@ -126,8 +126,8 @@ class BaseGenModel(ABC):
 
     @property
     def _play(self) -> "Playback":
-        if self._playback is None:
-            self.set_precision("float32")
+        if self._playback is None or not self._playback.is_of(self.lm, self.compression_model):
+            self.set_precision("float32" if self._playback is None else self._playback.precision)
         assert self._playback is not None
         return self._playback
 

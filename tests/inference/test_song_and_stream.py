@@ -159,6 +159,8 @@ def test_weights_that_change_are_heard() -> None:
         last.weight_g.mul_(0.5)
         last.bias.mul_(0.5)
     torch.testing.assert_close(model.generate_unconditional(1, seed=0), before / 2, atol=1e-5, rtol=0)
+    model.compression_model = tiny_model().compression_model
+    torch.testing.assert_close(model.generate_unconditional(1, seed=0), before, atol=1e-5, rtol=0)
 
 
 def test_precision_of_the_whole(model: MusicGen) -> None:
