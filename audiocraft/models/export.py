@@ -25,7 +25,9 @@ from ..utils.export_config import export_config, with_codec, without_null_condit
 from ..utils.files import write_files
 from ..utils.weights import (
     CODEC_FILE,
+    CONFIG_FILE,
     LM_FILE,
+    WEIGHTS_FILE,
     Package,
     package_config,
     read_package,
@@ -115,12 +117,20 @@ def export_model(
         files.pop(CARD_FILE, None)  # somebody may have written to it
     files |= {name: partial(shutil.copyfile, path) for name, path in content.beside.items()}
     files[FACTS_FILE] = text_file(json.dumps(content.facts, indent=2) + "\n")
+    held = _held_files(out_dir)
+    if not replace and CONFIG_FILE in files.keys() - held and (out_dir / CONFIG_FILE).exists():
+        raise UserError(f"{out_dir} holds a {CONFIG_FILE} of something else; give another --out, or --replace")
     write_files({out_dir / name: writer for name, writer in files.items()})
     # What an earlier export left must not stand beside another model, where it would be found first.
-    for name in MODEL_FILES:
-        if name not in files:
-            (out_dir / name).unlink(missing_ok=True)
+    for name in held - files.keys():
+        (out_dir / name).unlink()
     return out_dir
+
+
+def _held_files(folder: Path) -> set[str]:
+    """Files of a model in a folder. A config.yaml without weights beside it is somebody else's."""
+    held = {name for name in MODEL_FILES if (folder / name).is_file()}
+    return {name for name in held if Path(name).name != CONFIG_FILE or str(Path(name).with_name(WEIGHTS_FILE)) in held}
 
 
 def read_model(model: str | Path, state: str | None = None, epoch: int | None = None) -> ModelContent:
@@ -209,7 +219,7 @@ def _told_facts(folder: Path) -> dict[str, tp.Any]:
 
 def _check_free(folder: Path, run: str | None) -> None:
     """Refuse a folder that holds a model of anything but this run."""
-    if not any((folder / name).exists() for name in MODEL_FILES):
+    if not _held_files(folder):
         return
     held = _told_facts(folder).get("run")
     if held is None or held != run:

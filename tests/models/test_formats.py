@@ -92,6 +92,14 @@ def test_other_layouts_leave_the_folder(run_folder: Path, tmp_path: Path) -> Non
     assert (out / "README.md").read_text() == "mine" and not torch.equal(codes(out), before)
     export_model("cafe0123", out)
     assert files(out) == {"state_dict.bin", "compression_state_dict.bin", "export.json", "README.md"}
+    # A config of something else is no model.
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.yaml").write_text("mine: 1")
+    export_model("cafe0123", other)
+    with pytest.raises(UserError, match=r"holds a config\.yaml of something else"):
+        export_model("cafe0123", other, format="safetensors")
+    assert (other / "config.yaml").read_text() == "mine: 1"
     with pytest.raises(UserError, match="no format 'flac'; choose one of peer, safetensors"):
         export_model("cafe0123", out, format="flac")
 
