@@ -1,4 +1,4 @@
-# Three commands do everything on a fresh machine:
+# Three commands do everything on a fresh machine, after one another or alone:
 #   make demo   make material, train a tiny model on it, listen to it: ends with outputs/demo/index.html
 #   make test   run the tests
 #   make bench  measure this machine: from a shell prompt to sound, and how large models are (about 20 minutes)

@@ -65,7 +65,7 @@ def _export_player(model: str, out: Path, quantize: str, state: str | None, epoc
     except ModuleNotFoundError as error:
         if error.name != "onnx":
             raise
-        raise UserError("--format onnx needs the package onnx; pip install 'micro-musicgen[onnx]'") from error
+        raise UserError("--format onnx needs the package onnx; run: pip install onnx onnxruntime") from error
 
     folder = export_named_player(model, out, quantize, state, epoch, replace)
     size = sum(file.stat().st_size for file in folder.glob("*.weights")) / 2**20

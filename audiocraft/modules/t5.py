@@ -60,7 +60,7 @@ def _read_t5(name: str, local_files_only: bool) -> tuple[tp.Any, tp.Any]:
         import transformers
         from transformers.utils import logging
     except ImportError:
-        raise UserError("text needs transformers; run: pip install micro-musicgen[text]") from None
+        raise UserError("text needs transformers; run: pip install transformers sentencepiece") from None
     bar_was_on, told = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
