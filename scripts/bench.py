@@ -7,6 +7,7 @@
     python scripts/bench.py long-file         coding a one-hour file: seconds and peak memory, encode and decode
     python scripts/bench.py boot MODEL        process start to the end of `generate` of 10 s of audio
     python scripts/bench.py memory MODEL      peak memory while 30 s and 10 minutes are made
+    python scripts/bench.py divergence MODEL  how far 8-bit weights are from float32: KL of what comes next
 
 `play` appends a line per process to OUT/play.jsonl and draws OUT/play.png from it; the others print a table and append
 a line to outputs/bench.jsonl.
@@ -74,6 +75,9 @@ def parse(arguments: tp.Sequence[str]) -> argparse.Namespace:
     command = commands.add_parser("memory", help="peak memory by length")
     command.add_argument("model", help="a model folder, such as outputs/demo/model")
     command.add_argument("--seconds", nargs="+", type=positive(float), default=[30.0, 600.0], help="lengths")
+    command = commands.add_parser("divergence", help="8-bit weights against float32")
+    command.add_argument("model", help="a model folder, or a scale such as micro: random weights")
+    command.add_argument("--seconds", type=positive(float), default=10.0, help="length of each of two takes")
     return parser.parse_args(arguments)
 
 
@@ -118,6 +122,7 @@ def measure_house(options: argparse.Namespace) -> None:
         "long-file": lambda: house.bench_long_file(options.codec, options.minutes),
         "boot": lambda: house.bench_boot(options.model, options.runs, options.seconds),
         "memory": lambda: house.bench_memory(options.model, options.seconds),
+        "divergence": lambda: house.bench_divergence(options.model, options.seconds),
     }[options.what]()
     line = {**machine.stamp(), "what": options.what, "runs": getattr(options, "runs", 1), "figures": figures}
     append(HOUSE_RECORD, line)

@@ -1,11 +1,12 @@
-"""Whole commands measured from outside: import, material, long files, `generate`, and what length does to memory."""
+"""What `play` does not measure: import, material, long files, `generate`, memory by length, 8-bit weights."""
 
 import sys
 import tempfile
 from pathlib import Path
 
 from . import ROOT
-from .process import run, spread
+from .process import room, run, run_json, spread
+from .weights import find_model
 
 IMPORT_MUSICGEN = (
     "import time; a = time.perf_counter(); import torch; b = time.perf_counter(); "
@@ -107,3 +108,13 @@ def bench_memory(model: str, seconds: list[float]) -> dict:
                 )
             figures[f"{command}, {length:g} s"] = {"peak, MiB": round(done.peak_mib), "s": round(done.wall_s, 1)}
     return figures
+
+
+def bench_divergence(model: str, seconds: float) -> dict:
+    """KL of what is expected next, nats per code, with 8-bit weights against float32; per engine."""
+    path = find_model(model, "random", Path("outputs/bench")).path
+    engines = run_json(room("divergence", path, seconds))
+    return {
+        "model": model,
+        **{engine: {name: float(f"{value:.3g}") for name, value in kl.items()} for engine, kl in engines.items()},
+    }

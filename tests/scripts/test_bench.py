@@ -1,13 +1,15 @@
 """The benchmark of playing: command line, order, medians and floors, a real run on a tiny model, the figure."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
 import bench
 import pytest
+import torch
 from bench_records import FACTS, SPEED, played, stamp
-from benchlib import facts, house, play, process, summary, weights
+from benchlib import divergence, facts, house, play, process, summary, weights
 from benchlib.engines import Engine
 from benchlib.figure import caption, draw
 from benchlib.process import ProcessFailed
@@ -210,9 +212,27 @@ def test_a_tiny_model_is_measured_from_start_to_figure(
     assert "skipped: nosuch/model" in capsys.readouterr().out
 
 
-def test_random_weights_are_equal_each_time_and_hold_no_path(tiny_model: Path, tmp_path: Path) -> None:
-    import torch
+def test_divergence_of_both_engines_is_small_and_not_nothing(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench.main(["divergence", str(tiny_model), "--seconds", "1"])
+    (line,) = read(tmp_path / "outputs" / "bench.jsonl")
+    engines = [value for name, value in line["figures"].items() if "int8" in name]
+    assert "player-int8" in line["figures"]
+    assert all(0 < engine["kl"] <= engine["kl_worst"] < 0.01 and engine["same_first"] > 0.8 for engine in engines)
+    assert "player-int8" in capsys.readouterr().out
 
+
+def test_divergence_is_that_of_the_definition() -> None:
+    one, other = torch.tensor([[0.5, 0.5], [0.25, 0.75]]), torch.tensor([[0.5, 0.5], [0.5, 0.5]])
+    by_hand = 0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5)
+    figures = divergence.compare(one.log(), other.log())
+    assert figures["kl"] == pytest.approx(by_hand / 2) and figures["kl_worst"] == pytest.approx(by_hand)
+    assert figures["same_first"] == 0.5
+
+
+def test_random_weights_are_equal_each_time_and_hold_no_path(tiny_model: Path, tmp_path: Path) -> None:
     weights.make_random("pico", tmp_path / "again", tiny=True)
     one, other = (torch.load(f / "state_dict.bin", weights_only=True) for f in (tiny_model, tmp_path / "again"))
     assert one["xp.cfg"] == other["xp.cfg"]
@@ -250,8 +270,6 @@ def test_operations_of_the_decoder_are_those_of_its_layers() -> None:
 
 
 def test_a_machine_has_a_bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
     monkeypatch.setattr(facts, "_PROBE_BYTES", {"cpu": 1 << 22})
     monkeypatch.setattr(facts, "_PROBE_SIDE", {"cpu": 64})
     speed = facts.measure_machine(torch.device("cpu"))
