@@ -42,13 +42,7 @@ def generate(
     format: Annotated[str, typer.Option("--format", help="wav, flac, ogg or mp3.")] = "wav",
 ) -> None:
     """Generate sound. Every take gets the next free number, and a JSON with its seed and settings."""
-    from ..errors import UserError
-
-    if prompt is None and prompt_duration is not None:
-        raise UserError("--prompt-duration needs a --prompt FILE; give one, or leave it out")
-
-    if temperature <= 0 and not greedy:
-        raise UserError(f"--temperature {temperature:g} is not above 0; for the likeliest codes give --greedy")
+    check_choices(temperature, greedy, prompt, prompt_duration)
 
     import torch
 
@@ -57,8 +51,7 @@ def generate(
 
     written_suffix(format)  # asked before anything is made
     musicgen = MusicGen.get_pretrained(model, device, precision)
-    if text is not None and not musicgen.lm.condition_provider.text_conditions:
-        raise UserError(f"{model} was trained without text; leave --text out")
+    check_text(musicgen, model, text)
     settings: dict[str, tp.Any] = {
         "duration": duration,
         "use_sampling": not greedy,
@@ -74,6 +67,24 @@ def generate(
     facts = {**_model_facts(model, musicgen), "settings": settings, "text": text, "prompt": start and start.facts}
     facts |= {"device": str(musicgen.device), "precision": musicgen.precision, "torch": torch.__version__}
     _make(musicgen, num, seed, batch_size, text, start, facts, out, format)
+
+
+def check_choices(temperature: float, greedy: bool, prompt: Path | None, prompt_duration: float | None) -> None:
+    """What can be told before anything is loaded."""
+    from ..errors import UserError
+
+    if prompt is None and prompt_duration is not None:
+        raise UserError("--prompt-duration needs a --prompt FILE; give one, or leave it out")
+    if not temperature > 0 and not greedy:
+        raise UserError(f"--temperature {temperature:g} is not above 0; for the likeliest codes give --greedy")
+
+
+def check_text(musicgen: "MusicGen", name: str, text: str | None) -> None:
+    """Whether the model of that name reads a text, where there is one."""
+    from ..errors import UserError
+
+    if text is not None and not musicgen.lm.condition_provider.text_conditions:
+        raise UserError(f"{name} was trained without text; leave --text out")
 
 
 class Prompt(tp.NamedTuple):
@@ -141,7 +152,8 @@ def _make(
 
     check_folder(out)
     frames = count_frames(facts["settings"]["duration"], musicgen.frame_rate)
-    with tqdm(total=num * frames, desc="Generating", unit="frame", unit_scale=True) as bar:
+    # What is refused at once should not leave a bar behind.
+    with tqdm(total=num * frames, desc="Generating", unit="frame", unit_scale=True, delay=0.2) as bar:
         for first in range(0, num, batch_size):
             count = min(batch_size, num - first)
 

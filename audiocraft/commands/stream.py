@@ -1,9 +1,6 @@
 """`stream MODEL`: sound as it is being made, to a player or into a file."""
 
-import os
 import sys
-import typing as tp
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,17 +8,11 @@ import typer
 
 from ..errors import UserError
 
-if tp.TYPE_CHECKING:
-    import torch
-
-# A WAV header names the size before it is known; players take this one for "until it ends".
-_UNKNOWN_SIZE = 0xFFFFFFFF
-
 
 def stream(
     model: Annotated[str, typer.Argument(help="Model folder, run (signature or folder), or hub id.")],
     out: Annotated[
-        Path, typer.Option("--out", help="WAV file to write; '-' is the standard output, for a player.")
+        Path, typer.Option("--out", help="New WAV file, or a pipe; '-' is the standard output, for a player.")
     ] = Path("-"),
     raw: Annotated[bool, typer.Option("--raw", help="16-bit samples without a WAV header.")] = False,
     duration: Annotated[float, typer.Option("--duration", help="Seconds, a prompt included.")] = 60.0,
@@ -29,6 +20,7 @@ def stream(
     temperature: Annotated[float, typer.Option("--temperature", help="Above 1 wilder, below 1 tamer.")] = 1.0,
     top_k: Annotated[int, typer.Option("--top-k", help="Choose among the k likeliest codes; 0: all.")] = 250,
     top_p: Annotated[float, typer.Option("--top-p", help="Above 0: the likeliest codes up to this probability.")] = 0.0,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest code.")] = False,
     prompt: Annotated[Path | None, typer.Option("--prompt", help="Audio file to continue.")] = None,
     prompt_duration: Annotated[
         float | None, typer.Option("--prompt-duration", help="Use that many seconds of it (default: at most half).")
@@ -42,23 +34,30 @@ def stream(
     ] = "auto",
 ) -> None:
     """Make one piece of any length and give out its sound (16 bits) while it is being made: `| ffplay -nodisp -i -`."""
-    to_file = str(out) != "-"
-    if not to_file and sys.stdout.isatty():
-        raise UserError("a terminal plays no sound; pipe it into a player (| ffplay -nodisp -i -), or give --out FILE")
-    if prompt is None and prompt_duration is not None:
-        raise UserError("--prompt-duration needs a --prompt FILE; give one, or leave it out")
+    from .generate import check_choices
+
+    _check_out(out)
+    check_choices(temperature, greedy, prompt, prompt_duration)
 
     import torch
 
     from ..models import MusicGen
-    from .generate import read_prompt
+    from .generate import check_text, read_prompt
+    from .wav_stream import WavStream
 
     musicgen = MusicGen.get_pretrained(model, device, precision)
-    musicgen.set_generation_params(duration=duration, temperature=temperature, top_k=top_k, top_p=top_p, cfg_coef=cfg)
+    check_text(musicgen, model, text)
+    musicgen.set_generation_params(
+        duration=duration,
+        use_sampling=not greedy,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        cfg_coef=cfg,
+    )
     start = read_prompt(prompt, prompt_duration, duration) if prompt else None
     if seed is None:
         seed = int(torch.randint(1 << 31, ()))
-    print(f"seed {seed}, {duration:g} s, {musicgen.precision} on {musicgen.device}", file=sys.stderr)
     chunks = musicgen.stream(
         descriptions=[text],
         prompt=start and start.wav[None],
@@ -66,54 +65,22 @@ def stream(
         chunk=chunk,
         seed=seed,
     )
-    written = 0
-    with _sink(out) as file:
-        if not raw:
-            file.write(_wav_header(musicgen.sample_rate, musicgen.audio_channels, _UNKNOWN_SIZE))
+    with WavStream(out, musicgen.sample_rate, musicgen.audio_channels, raw, duration) as sink:
+        print(f"seed {seed}, {duration:g} s, {musicgen.precision} on {musicgen.device}", file=sys.stderr)
         for wav in chunks:
-            written += file.write(_pcm16(wav[0]))
-            file.flush()
-        if to_file and not raw:
-            file.seek(0)
-            file.write(_wav_header(musicgen.sample_rate, musicgen.audio_channels, written))
+            sink.write(wav[0])
 
 
-@contextmanager
-def _sink(out: Path) -> tp.Iterator[tp.BinaryIO]:
-    """Where the samples go: a file that has its name only when it is whole, or the standard output.
-
-    Raises UserError where whoever reads the standard output has gone.
-    """
-    from ..utils.files import atomic_path
-
-    if str(out) != "-":
-        if out.is_dir():
-            raise UserError(f"--out {out} is a folder; give the name of a file in it")
-        with atomic_path(out) as path, open(path, "wb") as file:
-            yield file
-        return
-    try:
-        yield sys.stdout.buffer
-        sys.stdout.flush()
-    except BrokenPipeError as error:
-        # Python flushes once more when it ends, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise UserError("the player has closed the pipe; the rest was not made") from error
-
-
-def _pcm16(wav: "torch.Tensor") -> bytes:
-    """wav [C, t] in [-1, 1] → interleaved little-endian 16-bit samples; what is beyond is cut."""
-    samples = wav.t().cpu().contiguous().numpy()
-    if samples.size and not bool((samples == samples).all()):
-        raise UserError("the model makes no numbers any more (NaN); try another precision or another model")
-    return (samples.clip(-1, 1) * 32767).round().astype("<i2").tobytes()
-
-
-def _wav_header(sample_rate: int, channels: int, data_bytes: int) -> bytes:
-    """Header of a WAV file of 16-bit samples (RIFF, one `fmt ` and one `data` chunk)."""
-    import struct
-
-    block = 2 * channels
-    riff = min(data_bytes + 36, _UNKNOWN_SIZE)
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, sample_rate, sample_rate * block, block, 16)
-    return struct.pack("<4sI4s", b"RIFF", riff, b"WAVE") + form + struct.pack("<4sI", b"data", data_bytes)
+def _check_out(out: Path) -> None:
+    """Whether sound can go there, as far as can be told before any is made."""
+    if str(out) == "-":
+        if sys.stdout is None:
+            raise UserError("the standard output is closed; pipe it into a player (| ffplay -nodisp -i -)")
+        if sys.stdout.isatty():
+            raise UserError(
+                "a terminal plays no sound; pipe it into a player (| ffplay -nodisp -i -), or give --out FILE"
+            )
+    elif out.is_dir():
+        raise UserError(f"--out {out} is a folder; give the name of a file in it")
+    elif out.is_file():
+        raise UserError(f"--out {out} is there already; give another name")

@@ -106,7 +106,7 @@ def tame(wav: torch.Tensor) -> torch.Tensor:
     if peak <= _STICKS_OUT * loudest:
         return wav / peak
     wav = wav / max(loudest, 1)
-    for block in wav.split(_BLOCK, dim=-1):  # a long take should not be held many times
+    for block in wav.split(_BLOCK, dim=-1):
         level = block.abs()
         rounded = _KNEE + (1 - _KNEE) * ((level - _KNEE) / (1 - _KNEE)).tanh()
         block.copy_(block.sign() * rounded.where(level > _KNEE, level))
@@ -115,10 +115,13 @@ def tame(wav: torch.Tensor) -> torch.Tensor:
 
 def _loudest(wav: torch.Tensor) -> float:
     """The level that one in a thousand samples reaches."""
-    level = wav.abs().flatten().cpu().numpy()
-    place = max(0, int(level.size * 0.999) - 1)
-    level.partition(place)
-    return float(level[place])
+    flat = wav.flatten()
+    keep = flat.numel() - max(0, int(flat.numel() * 0.999) - 1)
+    loudest = flat[:0]
+    for block in flat.split(_BLOCK):  # a long take should not be held many times
+        both = torch.cat([loudest, block.abs()])
+        loudest = both.topk(min(keep, both.numel())).values
+    return float(loudest[-1])
 
 
 def load_takes(folder: str | Path) -> list[tuple[Path, dict[str, tp.Any]]]:

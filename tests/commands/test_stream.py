@@ -1,5 +1,7 @@
 """The stream command: to a file, to a pipe, and to a pipe that closes."""
 
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from audiocraft.cli import app
+from audiocraft.commands.wav_stream import WavStream
 from audiocraft.data.audio import audio_info, audio_read, audio_write
 from audiocraft.errors import UserError
 from audiocraft.models import MusicGen
@@ -31,8 +34,22 @@ def test_file(model_folder: Path, tmp_path: Path) -> None:
     assert (info.sample_rate, info.channels, info.duration) == (32000, 1, 1.5)
     model = MusicGen.get_pretrained(model_folder, "cpu")
     model.set_generation_params(duration=1.5, top_k=20)
-    wav = model.generate_unconditional(1, seed=5)[0].clamp(-1, 1)
-    assert (audio_read(out)[0] - wav).abs().max() < 1e-4
+    wav = model.generate_unconditional(1, seed=5)[0]
+    quiet = wav.abs() < 0.95
+    assert quiet.any() and (audio_read(out)[0] - wav)[quiet].abs().max() < 1e-4
+    with pytest.raises(UserError, match="is there already"):
+        run("stream", model_folder, "--out", out, "--duration", 1)
+
+
+def test_peaks_are_rounded_off_and_nothing_else_is_touched(tmp_path: Path) -> None:
+    wav = torch.linspace(-3, 3, 4001)[None]
+    with WavStream(tmp_path / "a.wav", 32000, 1, raw=False, seconds=1) as sink:
+        sink.write(wav)
+    written = audio_read(tmp_path / "a.wav")[0]
+    loud = wav.abs() > 0.95
+    assert (written - wav)[~loud].abs().max() < 1e-4
+    assert (written.diff() >= 0).all() and 0.99 < written.max() <= 1
+    assert written[loud].abs().min() > 0.95
 
 
 def test_pipe(model_folder: Path, tmp_path: Path) -> None:
@@ -69,11 +86,43 @@ def test_nothing_is_left_when_it_fails(model_folder: Path, tmp_path: Path, monke
 
     monkeypatch.setattr("audiocraft.models.MusicGen.stream", broken)
     out = tmp_path / "takes" / "take.wav"
-    out.parent.mkdir()
-    out.write_bytes(b"mine")
     with pytest.raises(UserError, match="NaN"):
         run("stream", model_folder, "--out", out, "--duration", 1)
-    assert [path.name for path in out.parent.iterdir()] == ["take.wav"] and out.read_bytes() == b"mine"
+    assert list(out.parent.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals and pipes")
+def test_nothing_is_left_when_it_is_ended(model_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "takes" / "take.wav"
+    process = subprocess.Popen(
+        command(model_folder, "--out", out, "--duration", 3600, "--seed", 1), stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("seed 1, 3600 s")
+    assert len(list(out.parent.iterdir())) == 1
+    process.terminate()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 143
+    assert list(out.parent.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals and pipes")
+def test_a_pipe_with_a_name_stays_one(model_folder: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = subprocess.Popen(command(model_folder, "--out", pipe, "--duration", 1, "--raw"), stderr=subprocess.PIPE)
+    heard = pipe.read_bytes()
+    process.communicate()
+    assert process.returncode == 0 and len(heard) == 2 * 32000 and pipe.is_fifo()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+def test_closed_standard_output_ends_in_one_line(model_folder: Path) -> None:
+    line = f"{shlex.join(command(model_folder))} >&-"
+    done = subprocess.run(line, shell=True, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: the standard output is closed; pipe it into a player (| ffplay -nodisp -i -)\n"
 
 
 @pytest.mark.parametrize(
@@ -81,10 +130,12 @@ def test_nothing_is_left_when_it_fails(model_folder: Path, tmp_path: Path, monke
     [
         (("--duration", 0), "nothing"),
         (("--duration", 1e8), "more than a day"),
+        (("--duration", 70000), "at most 67108 s"),
         (("--chunk", 0), "chunks of 0 s"),
         (("--temperature", 0), "temperature"),
         (("--precision", "int3"), "unknown precision int3"),
         (("--device", "toaster"), "toaster"),
+        (("--device", "meta"), "not served"),
         (("--prompt", "nowhere.wav"), "is not there"),
         (("--text", "a song"), "without text"),
         (("--out", "."), "is a folder"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from audiocraft.commands import takes
 from audiocraft.commands.takes import load_takes, save_take, tame
 from audiocraft.data.audio import audio_read
 from audiocraft.errors import UserError
@@ -76,6 +77,15 @@ def test_refusals_leave_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         save_take(tmp_path / "file" / "takes", WAV, 32000, {})
+
+
+def test_the_loudest_thousandth_is_found_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    wav = torch.randn(2, 5000, generator=torch.Generator().manual_seed(0))
+    expected = wav.abs().flatten().sort().values[9989]
+    for block in (1 << 20, 700):
+        monkeypatch.setattr(takes, "_BLOCK", block)
+        assert takes._loudest(wav) == expected
+    assert takes._loudest(wav[:1, :1]) == wav[0, 0].abs()
 
 
 def test_tame() -> None:
