@@ -170,9 +170,16 @@ def test_the_peer_in_the_same_environment_is_refused(monkeypatch: pytest.MonkeyP
         train.main.make_xp(["solver=musicgen/debug"])
 
 
-def test_devices_that_are_not_there() -> None:
+def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     from audiocraft.utils.device import resolve_device
 
     assert resolve_device("cpu") == torch.device("cpu")
     with pytest.raises(UserError, match="auto, cpu, cuda or mps"):
         resolve_device("toaster")
+    with pytest.raises(UserError, match="device=meta is not served"):
+        resolve_device("meta")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(UserError, match="the last one here is cuda:1"):
+        resolve_device("cuda:2")

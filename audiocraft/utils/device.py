@@ -23,11 +23,16 @@ def resolve_device(name: str | torch.device | None = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"device={name} is no device; use auto, cpu, cuda or mps") from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"device={name} is not served; use auto, cpu, cuda or mps")
     missing = (device.type == "cuda" and not torch.cuda.is_available()) or (
         device.type == "mps" and not torch.backends.mps.is_available()
     )
     if missing:
         raise UserError(f"device={name} was asked for but torch {torch.__version__} sees none; use device=auto or cpu")
+    if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise UserError(f"device={name} was asked for but the last one here is cuda:{last}; use that or device=auto")
     return device
 
 
