@@ -75,7 +75,10 @@ class Streamer:
         return StreamState(song, self.codec.start(), ahead=prompt)
 
     def read(self, state: StreamState, progress: Progress | None = None) -> Tensor:
-        """The next chunk, wav [B, C, t]. The codec looks ahead a little, so the first may have t = 0."""
+        """The next chunk, wav [B, C, t]. The codec looks ahead a little, so the first may have t = 0; after the last
+        one there are only such."""
+        if state.finished:
+            return torch.zeros(len(state.ahead), self.codec.channels, 0, device=state.ahead.device)
         frames = min(self.chunk, self.first_chunk << min(state.chunks, 20))
         parts = [state.ahead[..., :frames]]
         state.ahead = state.ahead[..., frames:]

@@ -67,6 +67,7 @@ class BlockDecoder:
 
     def __init__(self, model: "EncodecModel", half: bool = False):
         self.quantizer = model.quantizer
+        self.channels = model.channels
         self.stage = plan(model.decoder, half)
 
     def start(self) -> tp.Any:

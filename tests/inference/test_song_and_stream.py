@@ -90,6 +90,7 @@ def test_state_is_saved_cloned_and_resumed_bit_exactly(model: MusicGen) -> None:
         assert torch.equal(torch.cat(list(streamer.chunks(other)), -1), rest)
     whole = model.generate_unconditional(2, seed=6)
     torch.testing.assert_close(torch.cat([*heard, rest], -1), whole, atol=1e-5, rtol=0)
+    assert streamer.read(state).shape == (2, 1, 0), "there is sound after the end"
 
 
 def test_many_takes_branch_from_one_moment(model: MusicGen) -> None:
