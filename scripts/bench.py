@@ -20,6 +20,7 @@ from pathlib import Path
 
 from benchlib import house, machine
 from benchlib.engines import ENGINES
+from benchlib.options import positive
 from benchlib.process import ProcessFailed
 from benchlib.store import append, read
 
@@ -79,19 +80,6 @@ def parse(arguments: tp.Sequence[str]) -> argparse.Namespace:
     command.add_argument("model", help="a model folder, or a scale such as micro: random weights")
     command.add_argument("--seconds", type=positive(float), default=10.0, help="length of each of two takes")
     return parser.parse_args(arguments)
-
-
-def positive(kind: type) -> tp.Callable[[str], tp.Any]:
-    """A number above 0, for argparse."""
-
-    def read_number(text: str) -> tp.Any:
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
-        return value
-
-    read_number.__name__ = kind.__name__  # argparse names it where the text is no number at all
-    return read_number
 
 
 def play(options: argparse.Namespace) -> None:

@@ -12,8 +12,12 @@ import typing as tp
 from pathlib import Path
 
 from benchlib.gpu import GpuPlan, measure, summary
+from benchlib.options import positive
 from benchlib.store import read
 from benchlib.weights import SCALES
+
+from audiocraft.errors import UserError
+from audiocraft.utils.device import resolve_device
 
 
 def main(argv: tp.Sequence[str] | None = None) -> int:
@@ -21,16 +25,22 @@ def main(argv: tp.Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, …")
     parser.add_argument("--scale", choices=SCALES, default="micro")
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of a clip, and of a segment in training")
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 10], help="clips at once")
-    parser.add_argument("--runs", type=int, default=3, help="cold starts of one clip; of more clips a third")
+    parser.add_argument(
+        "--seconds", type=positive(float), default=10.0, help="length of a clip, and of a segment in training"
+    )
+    parser.add_argument("--batches", nargs="+", type=positive(int), default=[1, 10], help="clips at once")
+    parser.add_argument("--runs", type=positive(int), default=3, help="cold starts of one clip; of more clips a third")
     parser.add_argument("--weights", choices=("auto", "hub", "random"), default="random")
-    parser.add_argument("--train-batch", type=int, default=8, help="segments in a training step")
+    parser.add_argument("--train-batch", type=positive(int), default=8, help="segments in a training step")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench_gpu"), help="folder of records and summary")
     parser.add_argument("--write-only", action="store_true", help="measure nothing, write OUT/gpu.md from the records")
     options = vars(parser.parse_args(argv))
     good = True
     if not options.pop("write_only"):
+        try:
+            resolve_device(options["device"])
+        except UserError as error:
+            sys.exit(f"error: {error}")
         good = measure(GpuPlan(**options))
     text = summary(read(options["out"] / "gpu.jsonl"), read(options["out"] / "play.jsonl"))
     (options["out"] / "gpu.md").write_text(text, encoding="utf-8")

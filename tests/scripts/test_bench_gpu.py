@@ -50,6 +50,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(("arguments", "says"), [(["--device", "meta"], "meta"), (["--batches", "0"], "above 0")])
+def test_nothing_is_made_for_a_mistake(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        bench_gpu.main([*arguments, "--out", str(tmp_path / "out")])
+    assert says in f"{stopped.value.code} {capsys.readouterr().err}"
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_summary_says_what_the_records_say(folder: Path) -> None:
     assert bench_gpu.main(["--write-only", "--out", str(folder)]) == 0
     text = (folder / "gpu.md").read_text()
