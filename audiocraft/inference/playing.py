@@ -120,5 +120,9 @@ class PlayingLM:
 
 
 def versions(module: nn.Module) -> list[tuple[int, int]]:
-    """What changes when weights are replaced or written to (other than through `.data`)."""
-    return [(tensor.data_ptr(), tensor._version) for tensor in (*module.parameters(), *module.buffers())]
+    """What changes when weights are replaced or written to (other than through `.data`).
+
+    Tensors made under `torch.inference_mode` count no versions: of these only replacing is seen.
+    """
+    tensors = (*module.parameters(), *module.buffers())
+    return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]

@@ -147,6 +147,26 @@ def test_the_model_is_played_as_it_is_now() -> None:
     assert not torch.equal(lm.generate(max_gen_len=20, use_sampling=False), before)
 
 
+@pytest.mark.parametrize("precision", ["float32", pytest.param("int8", marks=needs_int8)])
+def test_a_model_made_in_inference_mode_plays(precision: str) -> None:
+    """Within that mode and outside of it, as the same model made in the usual way."""
+    plain = tiny_lm()
+    with torch.inference_mode():
+        lm = tiny_lm()
+    assert all(p.is_inference() for p in lm.parameters())
+    drawn = []
+    for each in (plain, lm):
+        for mode in (False, True):
+            with torch.inference_mode(mode):
+                playing = PlayingLM(each, precision)
+                decoder = TokenDecoder(playing, SamplingParams())
+                drawn.append(run(decoder, decoder.start(frames=12, seed=3)))
+                assert playing.is_current(each)
+    assert all(torch.equal(drawn[0], codes) for codes in drawn)
+    lm.linears[0].weight = torch.nn.Parameter(-lm.linears[0].weight)
+    assert not playing.is_current(lm)
+
+
 def test_playing_changes_nothing_in_the_model() -> None:
     lm = tiny_lm(cross_attention=True, qk_layer_norm=True)
     before = {name: value.clone() for name, value in lm.state_dict().items()}
