@@ -234,6 +234,26 @@ def test_damaged_folders(name: str, damage: str, folders: dict[str, Path], tmp_p
     assert not (tmp_path / "takes").exists()
 
 
+def test_facts_that_are_missing_or_of_another_form(folders: dict[str, Path], tmp_path: Path, player_code):
+    """Every single one is checked, before it would be looked at; what else is there is not."""
+    folder = shutil.copytree(folders["none"], tmp_path / "model")
+    facts = player_code.engine.read_facts(folder)
+    wrong: list = [[facts], None, 7, "facts", {}]
+    for name in facts.keys() - {"version"}:
+        wrong.append({key: value for key, value in facts.items() if key != name})
+        wrong += [{**facts, name: value} for value in (None, [], -1) if name != "format"]
+    wrong += [{**facts, "delays": facts["delays"][1:]}, {**facts, "frame_rate": 0}, {**facts, "lstm": [2, "six"]}]
+    for each in wrong:
+        (folder / "player.json").write_text(json.dumps(each))
+        with pytest.raises(player_code.generation.PlayerError, match="damaged; export the model again"):
+            player_code.engine.read_facts(folder)
+    (folder / "player.json").write_text(json.dumps({"format": 2, "files": {}}))
+    with pytest.raises(player_code.generation.PlayerError, match="has format 2, this player knows 1"):
+        player_code.engine.read_facts(folder)
+    (folder / "player.json").write_text(json.dumps({**facts, "more": 1}))
+    assert player_code.engine.read_facts(folder) == {**facts, "more": 1}
+
+
 def test_exports_are_refused(folders: dict[str, Path], musicgen: MusicGen, tmp_path: Path):
     with pytest.raises(UserError, match="--replace"):
         export_player(musicgen, folders["none"])
