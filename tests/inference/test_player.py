@@ -1,5 +1,6 @@
 """The player: torch's tokens without torch, streams, takes, and one line for whatever goes wrong."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import struct
 import subprocess
 import sys
 import wave
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -265,6 +267,23 @@ def test_exports_are_refused(folders: dict[str, Path], musicgen: MusicGen, tmp_p
     assert not (tmp_path / "new").exists()
     again = export_player(musicgen, shutil.copytree(folders["none"], tmp_path / "old"), "int8", replace=True)
     assert json.loads((again / "player.json").read_text())["quantize"] == "int8"
+
+
+def test_places_that_cannot_be_written(musicgen: MusicGen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/player cannot be written .* give another --out"):
+        export_player(musicgen, tmp_path / "file" / "player")
+    with pytest.raises(UserError, match=r"cannot be written .*too long"):
+        export_player(musicgen, tmp_path / ("x" * 300))
+
+    def fail(number: int, *_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    for number, told in ((errno.ENOSPC, "the disk is full"), (errno.EROFS, "cannot be written .*Read-only")):
+        monkeypatch.setattr(shutil, "copyfile", partial(fail, number))
+        with pytest.raises(UserError, match=told):
+            export_player(musicgen, tmp_path / "player")
+        assert list((tmp_path / "player").iterdir()) == []
 
 
 def test_weights_that_are_no_numbers(musicgen: MusicGen, tmp_path: Path):
