@@ -215,6 +215,22 @@ def test_a_closed_pipe_ends_in_one_line(folders: dict[str, Path]):
     assert "closed" in one_line(result)
 
 
+def test_closed_outputs(folders: dict[str, Path], tmp_path: Path):
+    """From a shell that closes them before the player starts."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        command = ["sh", "-c", 'exec "$0" "$1" --duration 1 ' + " ".join(arguments)]
+        command += [sys.executable, str(folders["none"] / "player.py")]
+        return subprocess.run(command, capture_output=True, timeout=60, cwd=tmp_path)
+
+    assert "stdout is closed" in one_line(run("--stream", ">&-"))
+    assert run(">&-").returncode == 0 and (tmp_path / "takes" / "take_0001.wav").is_file()
+    streamed = run("--stream", "2>&-")
+    assert streamed.returncode == 0 and len(streamed.stdout) == 44 + 2 * RATE
+    failed = run("--stream", "--seed", "-1", "2>&-")
+    assert failed.returncode == 2 and failed.stdout == b""
+
+
 def test_folders_that_are_no_player(folders: dict[str, Path], model_folder: Path, tmp_path: Path):
     assert "--format onnx" in one_line(play(folders["none"], str(model_folder)))
     assert "no model for the player" in one_line(play(folders["none"], str(tmp_path)))

@@ -205,6 +205,8 @@ def check(args: argparse.Namespace) -> Sampling:
         raise PlayerError(f"--stream plays one take, not {args.num}; leave --num out")
     if args.raw and not args.stream:
         raise PlayerError("--raw goes with --stream; add it, or leave --raw out")
+    if args.stream == "-" and sys.stdout is None:
+        raise PlayerError("stdout is closed; pipe it into a player, or give --stream FILE")
     if args.stream == "-" and sys.stdout.isatty():
         raise PlayerError("the sound would go to the terminal; pipe it into a player, or give --stream FILE")
     return Sampling(args.temperature, args.top_k, args.top_p, args.greedy)
@@ -228,6 +230,8 @@ def run(arguments: list[str] | None, clock: Clock) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code. A mistake ends in one line, never in a traceback."""
     clock = Clock()
+    if sys.stderr is None:  # closed: what is meant for it must not go to stdout, into a stream
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
     def stop(number: int, frame: tp.Any) -> None:
         raise KeyboardInterrupt
@@ -242,7 +246,8 @@ def main(arguments: list[str] | None = None) -> int:
         message, code = str(error), 2
     except BrokenPipeError:
         # Nothing may be flushed into it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         message, code = "the stream was closed by its reader", 2
     except OSError as error:
         message, code = f"{error.filename or 'the output'} cannot be written ({error.strerror})", 2
