@@ -10,6 +10,7 @@ import sys
 import wave
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -196,7 +197,12 @@ def test_samples_stay_within_full_scale(player_code):
         (["--top-p", "2"], "--top-p"),
         (["--seed", "-1"], "--seed"),
         (["--stream", "--num", "2"], "one take"),
+        (["--stream", "--out", "takes"], "leave --out out"),
+        (["--stream", "one.wav", "--batch-size", "10"], "leave --batch-size out"),
         (["--raw"], "--stream"),
+        (["--timings", "player.json/t.json"], "t.json cannot be written"),
+        (["--timings", "."], "cannot be written"),
+        (["--timings", "t.json", "--duration", "0"], "nothing"),
         (["--out", "player.json/takes"], "cannot be written"),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, list) else "",
@@ -205,6 +211,17 @@ def test_bad_arguments(arguments: list[str], told: str, folders: dict[str, Path]
     (tmp_path / "player.json").touch()
     assert told in one_line(play(folders["none"], *arguments, cwd=tmp_path))
     assert [path.name for path in tmp_path.rglob("*")] == ["player.json"]
+
+
+def test_memory_is_told_in_mib_on_every_system(player_code, monkeypatch: pytest.MonkeyPatch):
+    import resource
+
+    clock = player_code.generation.Clock()
+    clock.mark("load")
+    for platform, measured in (("linux", 300 << 10), ("darwin", 300 << 20)):
+        monkeypatch.setattr(sys, "platform", platform)
+        monkeypatch.setattr(resource, "getrusage", lambda _, peak=measured: SimpleNamespace(ru_maxrss=peak))
+        assert clock.report()["peak_mib"] == 300
 
 
 def test_a_closed_pipe_ends_in_one_line(folders: dict[str, Path]):
