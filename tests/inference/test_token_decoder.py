@@ -136,6 +136,15 @@ def test_many_takes_from_one_moment(spans: bool) -> None:
     assert moment.step == 13, "branches changed the moment they come from"
 
 
+def test_takes_of_no_clip_are_refused() -> None:
+    state = TokenDecoder(tiny_lm(), SamplingParams()).start(num_samples=2, frames=5)
+    with pytest.raises(UserError, match="asked for 0 clips"):
+        state.take([])
+    for clips in ([0, 2], [-1]):
+        with pytest.raises(UserError, match="of 2; the first is 0"):
+            state.take(clips)
+
+
 def test_the_model_is_played_as_it_is_now() -> None:
     lm = tiny_lm()
     playing = PlayingLM(lm)
