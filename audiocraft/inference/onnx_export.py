@@ -12,6 +12,7 @@ import json
 import shutil
 import tempfile
 import typing as tp
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -23,8 +24,9 @@ from ..models.export import export_model
 from ..models.genmodel import count_frames
 from ..models.lm import LMModel
 from ..models.musicgen import MusicGen
-from ..utils.files import atomic_path
+from ..utils.files import atomic_path, is_disk_full
 from .onnx_codec import codec_graphs
+from .onnx_graph import Graph
 from .onnx_lm import lm_graph
 
 FORMAT = 1
@@ -45,7 +47,8 @@ def export_player(model: MusicGen, out_dir: str | Path, quantize: str = "int8", 
     Returns:
         The folder.
     Raises:
-        UserError: the model cannot be played so, another folder of that name, a full disk.
+        UserError: the model cannot be played so, another player in that folder, a folder that cannot be written, a
+            full disk.
     """
     if quantize not in QUANTIZE:
         raise UserError(f"--quantize {quantize} is not served; choose one of {', '.join(QUANTIZE)}")
@@ -78,20 +81,8 @@ def export_player(model: MusicGen, out_dir: str | Path, quantize: str = "int8", 
         "least_frames": parts.least_frames,
         "lstm": [parts.lstm_layers, parts.width],
     }
-    out_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".player.", dir=out_dir) as temporary:
-        folder = Path(temporary)
-        for name, graph in graphs.items():
-            graph.save(folder / f"{name}.onnx")
-        facts["files"] = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
-        for file in sorted(PLAYER.glob("*.py")):
-            shutil.copyfile(file, folder / file.name)
-        # Without its facts a folder is no player: they go first and come last.
-        (out_dir / FACTS_FILE).unlink(missing_ok=True)
-        for file in sorted(folder.iterdir()):
-            file.replace(out_dir / file.name)
-        with atomic_path(out_dir / FACTS_FILE) as written:
-            written.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    with _telling(out_dir):
+        _write(out_dir, graphs, facts)
     return out_dir
 
 
@@ -116,12 +107,44 @@ def export_named_player(
         return export_player(model, out_dir, quantize, replace)
 
 
+@contextmanager
+def _telling(out_dir: Path) -> tp.Iterator[None]:
+    """What the system says of the folder becomes a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise UserError(
+                f"the disk is full, no player was written to {out_dir}; free some space and try again"
+            ) from error
+        raise UserError(f"{out_dir} cannot be written ({error.strerror}); give another --out") from error
+
+
+def _write(out_dir: Path, graphs: dict[str, Graph], facts: dict[str, tp.Any]) -> None:
+    """Write all files beside a player that may be there, then put them in its place."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".player.", dir=out_dir) as temporary:
+        folder = Path(temporary)
+        for name, graph in graphs.items():
+            graph.save(folder / f"{name}.onnx")
+        facts["files"] = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+        for file in sorted(PLAYER.glob("*.py")):
+            shutil.copyfile(file, folder / file.name)
+        # Without its facts a folder is no player: they go first and come last.
+        (out_dir / FACTS_FILE).unlink(missing_ok=True)
+        for file in sorted(folder.iterdir()):
+            file.replace(out_dir / file.name)
+        with atomic_path(out_dir / FACTS_FILE) as written:
+            written.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
 def _check_free(folder: Path, replace: bool) -> None:
     """Refuse a place that cannot be a folder, and one with a player that is not to be replaced."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; give another --out")
-    if (folder / FACTS_FILE).exists() and not replace:
-        raise UserError(f"{folder} holds a player; give another --out, or --replace")
+    with _telling(folder):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is a file; give another --out")
+        if (folder / FACTS_FILE).exists() and not replace:
+            raise UserError(f"{folder} holds a player; give another --out, or --replace")
 
 
 def _delays(lm: LMModel) -> list[int]:

@@ -1,7 +1,6 @@
 """A language model made ready to play: tables fused, weights in the precision they are played in."""
 
 import typing as tp
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +12,7 @@ from ..modules.attention import StreamingMultiheadAttention
 from ..modules.attributes import ConditioningAttributes
 from ..modules.conditioners import FusedConditions
 from ..modules.kv_cache import KVCache
-from .precision import Linear, compute_dtype, make_linear, resolve_precision
+from .precision import Linear, compute_dtype, make_linear, packing, resolve_precision
 
 
 class PlayingLM:
@@ -46,8 +45,7 @@ class PlayingLM:
             jobs.append(lambda: setattr(self, "head", self._head(lm)))
             # torch packs a matrix in one thread.
             threads = torch.get_num_threads() if self.precision == "int8" else 1
-            with ThreadPoolExecutor(threads) as pool, warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "torch.quantize_per_tensor")  # told at the first 8-bit tensor
+            with packing(self.precision), ThreadPoolExecutor(threads) as pool:
                 list(pool.map(lambda job: job(), jobs))
         self.head: Linear
 
@@ -122,5 +120,9 @@ class PlayingLM:
 
 
 def versions(module: nn.Module) -> list[tuple[int, int]]:
-    """What changes when weights are replaced or written to (other than through `.data`)."""
-    return [(tensor.data_ptr(), tensor._version) for tensor in (*module.parameters(), *module.buffers())]
+    """What changes when weights are replaced or written to (other than through `.data`).
+
+    Tensors made under `torch.inference_mode` count no versions: of these only replacing is seen.
+    """
+    tensors = (*module.parameters(), *module.buffers())
+    return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]

@@ -1,7 +1,10 @@
 """In which numbers a language model is played, and the linear layers for them."""
 
+import threading
 import typing as tp
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +16,7 @@ PRECISIONS = ("auto", "float32", "int8", "bfloat16", "float16")
 Linear = Callable[[Tensor], Tensor]
 # torch's 8-bit kernels for x86, by preference.
 _INT8_ENGINES = ("fbgemm", "x86")
+_packing = threading.Lock()
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
@@ -43,12 +47,34 @@ def compute_dtype(precision: str) -> torch.dtype:
 
 
 def make_linear(weight: Tensor, bias: Tensor | None, precision: str) -> Linear:
-    """x [..., in] → [..., out] with `weight` [out, in], in that precision (not `auto`)."""
+    """x [..., in] → [..., out] with `weight` [out, in], in that precision (not `auto`); int8 inside `packing`."""
     if precision == "int8":
         return Int8Linear(weight, bias)
     dtype = compute_dtype(precision)
     weight, bias = weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype)
     return lambda x: F.linear(x, weight, bias)
+
+
+@contextmanager
+def packing(precision: str) -> Iterator[None]:
+    """Around all threads that make linear layers of that precision.
+
+    Kernels pack 8-bit weights for the engine that torch is set to, which is one for the whole process: it is set once
+    and set back when the last layer is made, and others who pack wait. What is packed then runs under any engine.
+    """
+    if precision != "int8":
+        yield
+        return
+    engines, engine = torch.backends.quantized, _int8_engine()
+    assert engine is not None
+    with _packing, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.quantize_per_tensor")  # told at the first 8-bit tensor
+        before = engines.engine
+        try:
+            engines.engine = engine
+            yield
+        finally:
+            engines.engine = before
 
 
 def _int8_engine() -> str | None:
@@ -63,7 +89,8 @@ class Int8Linear:
 
     Weights have one scale per output. Each row of the input is spread over 0 .. 127, by its own minimum and maximum,
     so that a clip comes out the same in any batch; torch's dynamic layer would take one scale for all rows. 7 bits,
-    because the kernels add pairs of products in 16 bits, which 8 by 8 bits overflow on processors without VNNI.
+    because the kernels add pairs of products in 16 bits, which 8 by 8 bits overflow on processors without VNNI. Made
+    inside `packing`.
     """
 
     LEVELS = 127
@@ -78,18 +105,9 @@ class Int8Linear:
         self.bias = None if bias is None else bias.detach().float()
         zeros = torch.zeros(len(scales), dtype=torch.long)
         quantized = torch._make_per_channel_quantized_tensor(rounded.to(torch.int8), scales.double(), zeros, 0)
-        self.weight: tp.Any = self._pack(quantized)
-
-    @staticmethod
-    def _pack(quantized: Tensor) -> tp.Any:
-        engines = torch.backends.quantized
-        engine, before = _int8_engine(), engines.engine
-        assert engine is not None
-        try:
-            engines.engine = engine
-            return torch.ops.quantized.linear_prepack(quantized, None)
-        finally:
-            engines.engine = before
+        # Other engines pack what the product below cannot read.
+        assert torch.backends.quantized.engine == _int8_engine(), "made outside of `packing`"
+        self.weight: tp.Any = torch.ops.quantized.linear_prepack(quantized, None)
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out]."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..modules.conditioners import FusedConditions
 from ..modules.kv_cache import KVCache
 from ..modules.sampling import clip_uniforms
@@ -83,10 +84,16 @@ class DecoderState:
         """A copy of the clips with these numbers, in this order; any may come more than once.
 
         Args:
-            clips: numbers from 0 to B - 1.
+            clips: numbers from 0 to B - 1, one or more.
             seeds: from here on, clip i of the copy draws what a clip of seed `seeds[i]` draws in these steps; None goes
                 on with each clip's own numbers.
+        Raises:
+            UserError: no clips, or some that are not there.
         """
+        if not clips:
+            raise UserError("asked for 0 clips; ask for one or more")
+        if not 0 <= min(clips) <= max(clips) < self.batch:
+            raise UserError(f"asked for clips {min(clips)} to {max(clips)} of {self.batch}; the first is 0")
         rows = torch.tensor(list(clips), device=self.sequence.device)
         uniforms = self.uniforms
         if uniforms is not None and seeds is None:

@@ -63,7 +63,7 @@ def convolve(conv: nn.Module, x: torch.Tensor, weight: torch.Tensor | None = Non
     """Apply `conv` to x [B, C, T]; `weight` replaces its own where a caller keeps the fused one."""
     module: tp.Any = conv
     weight = fused_weight(conv) if weight is None else weight
-    if isinstance(conv, nn.ConvTranspose1d) or getattr(conv, "transposed", False) is True:
+    if module.transposed:
         return F.conv_transpose1d(x, weight, module.bias, module.stride, padding, 0, module.groups, module.dilation)
     return F.conv1d(x, weight, module.bias, module.stride, padding, module.dilation, module.groups)
 

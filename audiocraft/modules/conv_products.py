@@ -33,7 +33,7 @@ def prepare(conv: nn.Module, device: torch.device) -> tp.Callable[[Tensor], Tens
     weight = fused_weight(conv).detach()
     if device.type != "cpu" or module.groups != 1:
         return lambda x: convolve(conv, x, weight)
-    if isinstance(conv, nn.ConvTranspose1d) or getattr(conv, "transposed", False) is True:
+    if module.transposed:
         return TransposedProducts(weight, module.bias, module.stride[0])
     return ConvProducts(weight, module.bias, module.stride[0], module.dilation[0])
 

@@ -78,8 +78,9 @@ def caption(summary: Summary, with_peer: bool) -> list[str]:
     ]
     if summary.text_tokens:
         t5 = "a random T5 of t5-base's shape" if weights == ["random"] else "T5"
+        tokens = " or ".join(map(str, sorted(set(summary.text_tokens.values()))))
         paragraphs[-1] += (
-            f" small: a text of {summary.text_tokens} tokens through {t5}, which counts as loading, and "
+            f" {', '.join(summary.text_tokens)}: a text of {tokens} tokens through {t5}, which counts as loading, and "
             "classifier-free guidance; the ONNX player plays models without text only."
         )
     if with_peer:

@@ -49,7 +49,11 @@ class Row:
 
 @dataclass
 class Summary:
-    """Rows in the order in which models and engines were measured, and what to say of them all."""
+    """Rows in the order in which models and engines were measured, and what to say of them all.
+
+    Attributes:
+        text_tokens: of the models that were given a text, how long it is.
+    """
 
     rows: list[Row]
     machine: str
@@ -58,7 +62,7 @@ class Summary:
     versions: dict[str, str]
     dates: list[str]
     speed: dict[str, float]
-    text_tokens: int | None
+    text_tokens: dict[str, int]
 
     @property
     def models(self) -> list[str]:
@@ -104,7 +108,7 @@ def summarise(records: tp.Sequence[Record]) -> Summary:
         versions=last["versions"],
         dates=list(dict.fromkeys(record["date"][:10] for record in played)),
         speed=speed,
-        text_tokens=next((r["text_tokens"] for r in played if "text_tokens" in r), None),
+        text_tokens={r["model"]: r["text_tokens"] for r in played if "text_tokens" in r},
     )
 
 
@@ -113,7 +117,7 @@ def _best_speed(records: list[Record]) -> dict[str, float]:
     speed: dict[str, float] = {}
     for record in records:
         if record["what"] == "machine":
-            speed = {name: max(value, speed.get(name, 0.0)) for name, value in record["speed"].items()}
+            speed |= {name: max(value, speed.get(name, 0.0)) for name, value in record["speed"].items()}
     return speed
 
 

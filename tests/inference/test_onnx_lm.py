@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from audiocraft.errors import UserError
+from audiocraft.inference.onnx_export import _delays
 from audiocraft.inference.onnx_lm import lm_graph
 from audiocraft.models import LMModel
 from audiocraft.models.loaders import load_lm_model
@@ -64,6 +66,21 @@ def test_golden_models(name: str, golden: Path, tmp_path: Path, player_code):
     np.testing.assert_allclose(
         stepwise(lm, "none", codes, tmp_path, player_code), reference(lm, codes), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("name", ["lm_none", "lm_rope"])
+def test_golden_greedy_tokens(name: str, golden: Path, tmp_path: Path, player_code):
+    """The tokens that the peer drew, each of them."""
+    lm = load_lm_model(golden / name / "state_dict.bin")
+    expected = load_file(golden / name / "io.safetensors")["gen_greedy"].numpy()
+    clips, n_q, frames = expected.shape
+    delays = _delays(lm)
+    session = open_graph(lm_graph(lm, "none", frames + max(delays)), tmp_path / "lm.onnx")
+    facts = {"n_q": n_q, "card": lm.card, "delays": delays, "window_frames": frames, "stride_frames": frames}
+    generation = player_code.generation
+    step, sampling = generation.LanguageModel(session, facts), generation.Sampling(greedy=True)
+    drawn = list(generation.draw_codes(step, clips, frames, 0, sampling, generation.Clock()))
+    np.testing.assert_array_equal(np.concatenate(drawn, -1), expected)
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])

@@ -1,5 +1,6 @@
 """The player: torch's tokens without torch, streams, takes, and one line for whatever goes wrong."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,7 +8,9 @@ import struct
 import subprocess
 import sys
 import wave
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -194,7 +197,12 @@ def test_samples_stay_within_full_scale(player_code):
         (["--top-p", "2"], "--top-p"),
         (["--seed", "-1"], "--seed"),
         (["--stream", "--num", "2"], "one take"),
+        (["--stream", "--out", "takes"], "leave --out out"),
+        (["--stream", "one.wav", "--batch-size", "10"], "leave --batch-size out"),
         (["--raw"], "--stream"),
+        (["--timings", "player.json/t.json"], "t.json cannot be written"),
+        (["--timings", "."], "cannot be written"),
+        (["--timings", "t.json", "--duration", "0"], "nothing"),
         (["--out", "player.json/takes"], "cannot be written"),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, list) else "",
@@ -205,12 +213,39 @@ def test_bad_arguments(arguments: list[str], told: str, folders: dict[str, Path]
     assert [path.name for path in tmp_path.rglob("*")] == ["player.json"]
 
 
+def test_memory_is_told_in_mib_on_every_system(player_code, monkeypatch: pytest.MonkeyPatch):
+    import resource
+
+    clock = player_code.generation.Clock()
+    clock.mark("load")
+    for platform, measured in (("linux", 300 << 10), ("darwin", 300 << 20)):
+        monkeypatch.setattr(sys, "platform", platform)
+        monkeypatch.setattr(resource, "getrusage", lambda _, peak=measured: SimpleNamespace(ru_maxrss=peak))
+        assert clock.report()["peak_mib"] == 300
+
+
 def test_a_closed_pipe_ends_in_one_line(folders: dict[str, Path]):
     read, write = os.pipe()
     os.close(read)
     result = play(folders["none"], "--duration", "20", "--stream", stdout=write, stderr=-1, capture_output=False)
     os.close(write)
     assert "closed" in one_line(result)
+
+
+def test_closed_outputs(folders: dict[str, Path], tmp_path: Path):
+    """From a shell that closes them before the player starts."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        command = ["sh", "-c", 'exec "$0" "$1" --duration 1 ' + " ".join(arguments)]
+        command += [sys.executable, str(folders["none"] / "player.py")]
+        return subprocess.run(command, capture_output=True, timeout=60, cwd=tmp_path)
+
+    assert "stdout is closed" in one_line(run("--stream", ">&-"))
+    assert run(">&-").returncode == 0 and (tmp_path / "takes" / "take_0001.wav").is_file()
+    streamed = run("--stream", "2>&-")
+    assert streamed.returncode == 0 and len(streamed.stdout) == 44 + 2 * RATE
+    failed = run("--stream", "--seed", "-1", "2>&-")
+    assert failed.returncode == 2 and failed.stdout == b""
 
 
 def test_folders_that_are_no_player(folders: dict[str, Path], model_folder: Path, tmp_path: Path):
@@ -234,6 +269,26 @@ def test_damaged_folders(name: str, damage: str, folders: dict[str, Path], tmp_p
     assert not (tmp_path / "takes").exists()
 
 
+def test_facts_that_are_missing_or_of_another_form(folders: dict[str, Path], tmp_path: Path, player_code):
+    """Every single one is checked, before it would be looked at; what else is there is not."""
+    folder = shutil.copytree(folders["none"], tmp_path / "model")
+    facts = player_code.engine.read_facts(folder)
+    wrong: list = [[facts], None, 7, "facts", {}]
+    for name in facts.keys() - {"version"}:
+        wrong.append({key: value for key, value in facts.items() if key != name})
+        wrong += [{**facts, name: value} for value in (None, [], -1) if name != "format"]
+    wrong += [{**facts, "delays": facts["delays"][1:]}, {**facts, "frame_rate": 0}, {**facts, "lstm": [2, "six"]}]
+    for each in wrong:
+        (folder / "player.json").write_text(json.dumps(each))
+        with pytest.raises(player_code.generation.PlayerError, match="damaged; export the model again"):
+            player_code.engine.read_facts(folder)
+    (folder / "player.json").write_text(json.dumps({"format": 2, "files": {}}))
+    with pytest.raises(player_code.generation.PlayerError, match="has format 2, this player knows 1"):
+        player_code.engine.read_facts(folder)
+    (folder / "player.json").write_text(json.dumps({**facts, "more": 1}))
+    assert player_code.engine.read_facts(folder) == {**facts, "more": 1}
+
+
 def test_exports_are_refused(folders: dict[str, Path], musicgen: MusicGen, tmp_path: Path):
     with pytest.raises(UserError, match="--replace"):
         export_player(musicgen, folders["none"])
@@ -245,6 +300,23 @@ def test_exports_are_refused(folders: dict[str, Path], musicgen: MusicGen, tmp_p
     assert not (tmp_path / "new").exists()
     again = export_player(musicgen, shutil.copytree(folders["none"], tmp_path / "old"), "int8", replace=True)
     assert json.loads((again / "player.json").read_text())["quantize"] == "int8"
+
+
+def test_places_that_cannot_be_written(musicgen: MusicGen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/player cannot be written .* give another --out"):
+        export_player(musicgen, tmp_path / "file" / "player")
+    with pytest.raises(UserError, match=r"cannot be written .*too long"):
+        export_player(musicgen, tmp_path / ("x" * 300))
+
+    def fail(number: int, *_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    for number, told in ((errno.ENOSPC, "the disk is full"), (errno.EROFS, "cannot be written .*Read-only")):
+        monkeypatch.setattr(shutil, "copyfile", partial(fail, number))
+        with pytest.raises(UserError, match=told):
+            export_player(musicgen, tmp_path / "player")
+        assert list((tmp_path / "player").iterdir()) == []
 
 
 def test_weights_that_are_no_numbers(musicgen: MusicGen, tmp_path: Path):

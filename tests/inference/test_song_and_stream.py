@@ -53,6 +53,15 @@ def test_stream_equals_the_offline_result(causal: bool, pad_mode: str) -> None:
         torch.testing.assert_close(torch.cat(chunks, -1), wav, atol=1e-5, rtol=0)
 
 
+def test_a_model_made_in_inference_mode_plays() -> None:
+    """Codec and all."""
+    with torch.inference_mode():
+        model = tiny_model()
+    wav = model.generate_unconditional(1, seed=4)
+    assert torch.equal(wav, tiny_model().generate_unconditional(1, seed=4))
+    torch.testing.assert_close(torch.cat(list(model.stream(1, seed=4)), -1), wav, atol=1e-5, rtol=0)
+
+
 def test_sound_comes_early(model: MusicGen) -> None:
     drawn: list[int] = []
     model.set_custom_progress_callback(lambda done, total: drawn.append(done))

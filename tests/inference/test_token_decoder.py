@@ -1,6 +1,7 @@
 """The token decoder: cached as uncached, spans as exact lengths, every precision, states that go on bit by bit."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from audiocraft.inference import token_decoder
 from audiocraft.inference.graphs import graphs_wanted
 from audiocraft.inference.memory import check_result, check_room
 from audiocraft.inference.playing import PlayingLM
-from audiocraft.inference.precision import PRECISIONS, Int8Linear, resolve_precision
+from audiocraft.inference.precision import PRECISIONS, Int8Linear, packing, resolve_precision
 from audiocraft.inference.token_decoder import DecoderState, TokenDecoder
 from audiocraft.models import LMModel, loaders
 from audiocraft.modules.codebooks_patterns import (
@@ -135,6 +136,15 @@ def test_many_takes_from_one_moment(spans: bool) -> None:
     assert moment.step == 13, "branches changed the moment they come from"
 
 
+def test_takes_of_no_clip_are_refused() -> None:
+    state = TokenDecoder(tiny_lm(), SamplingParams()).start(num_samples=2, frames=5)
+    with pytest.raises(UserError, match="asked for 0 clips"):
+        state.take([])
+    for clips in ([0, 2], [-1]):
+        with pytest.raises(UserError, match="of 2; the first is 0"):
+            state.take(clips)
+
+
 def test_the_model_is_played_as_it_is_now() -> None:
     lm = tiny_lm()
     playing = PlayingLM(lm)
@@ -144,6 +154,26 @@ def test_the_model_is_played_as_it_is_now() -> None:
         lm.linears[0].weight.mul_(-1)
     assert not playing.is_current(lm)
     assert not torch.equal(lm.generate(max_gen_len=20, use_sampling=False), before)
+
+
+@pytest.mark.parametrize("precision", ["float32", pytest.param("int8", marks=needs_int8)])
+def test_a_model_made_in_inference_mode_plays(precision: str) -> None:
+    """Within that mode and outside of it, as the same model made in the usual way."""
+    plain = tiny_lm()
+    with torch.inference_mode():
+        lm = tiny_lm()
+    assert all(p.is_inference() for p in lm.parameters())
+    drawn = []
+    for each in (plain, lm):
+        for mode in (False, True):
+            with torch.inference_mode(mode):
+                playing = PlayingLM(each, precision)
+                decoder = TokenDecoder(playing, SamplingParams())
+                drawn.append(run(decoder, decoder.start(frames=12, seed=3)))
+                assert playing.is_current(each)
+    assert all(torch.equal(drawn[0], codes) for codes in drawn)
+    lm.linears[0].weight = torch.nn.Parameter(-lm.linears[0].weight)
+    assert not playing.is_current(lm)
 
 
 def test_playing_changes_nothing_in_the_model() -> None:
@@ -195,7 +225,35 @@ def test_int8_does_not_saturate() -> None:
     x = torch.cat([torch.full((1, 2048), 3.0), torch.linspace(-5, 5, 2048)[None], torch.zeros(1, 2048)])
     x[0, 0] = 0.0
     bias = torch.arange(8.0)
-    torch.testing.assert_close(Int8Linear(weight, bias)(x), x @ weight.t() + bias, rtol=5e-3, atol=0.5)
+    with packing("int8"):
+        linear = Int8Linear(weight, bias)
+    torch.testing.assert_close(linear(x), x @ weight.t() + bias, rtol=5e-3, atol=0.5)
+
+
+@needs_int8
+@torch.no_grad()
+def test_int8_leaves_the_engine_of_others_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In many threads, of one model and of several at once, under any engine; and what is packed runs under each."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    engines = torch.backends.quantized
+    before, lm = engines.engine, tiny_lm(dim=128)
+    made: list[PlayingLM] = []
+    try:
+        for engine in engines.supported_engines:
+            engines.engine = engine
+            for _ in range(5):
+                with ThreadPoolExecutor(3) as pool:
+                    made += pool.map(lambda _: PlayingLM(lm, "int8"), range(3))
+                assert engines.engine == engine
+        codes = torch.randint(50, (2, 4, 6), generator=torch.Generator().manual_seed(1))
+        logits = []
+        for number, playing in enumerate(made):
+            engines.engine = engines.supported_engines[number % len(engines.supported_engines)]
+            hidden = playing.hidden(codes, FusedConditions(), playing.make_cache(2, 6), first=True)
+            logits.append(playing.logits(hidden[:, -1]))
+        assert all(torch.equal(logits[0], other) for other in logits)
+    finally:
+        engines.engine = before
 
 
 def test_precisions_that_are_not_there() -> None:

@@ -119,6 +119,13 @@ def test_floors_are_bytes_by_bandwidth_and_operations_by_their_rate(records: lis
     assert ours.floor_decode == pytest.approx(10 * 7.775e9 / 100e9)
 
 
+def test_rates_that_the_last_line_lacks_are_kept(records: list[dict]) -> None:
+    newer = {**stamp(), "what": "machine", "device": "cpu", "speed": {"GB/s": 30.0}}
+    result = summary.summarise([*records, newer])
+    assert result.speed == {**SPEED, "GB/s": 30.0}
+    assert result.rows[0].floor_decode == pytest.approx(10 * 7.775e9 / 100e9)
+
+
 def test_the_peers_record_is_whole() -> None:
     rows = {(row.model, row.batch): row for row in summary.peer_rows()}
     assert set(rows) == {("micro", 1), ("micro", 10), ("small", 1), ("small", 10)}
@@ -160,6 +167,13 @@ def test_the_caption_names_machine_commit_and_what_was_recorded(records: list[di
     ):
         assert word in text
     assert "Recorded" not in " ".join(caption(result, with_peer=False))
+
+
+def test_the_caption_names_the_models_that_were_given_a_text(records: list[dict]) -> None:
+    assert "tokens" not in " ".join(caption(summary.summarise(records), with_peer=False))
+    records += [{**played(9.0, 0, text_tokens=14), "model": name} for name in ("medium", "my singer")]
+    text = " ".join(caption(summary.summarise(records), with_peer=False))
+    assert " medium, my singer: a text of 14 tokens" in text and "small" not in text
 
 
 def test_models_without_a_peer_are_drawn_too(records: list[dict], tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ def test_a_training_step_is_timed_and_its_operations_counted() -> None:
 
 
 def test_steps_of_the_decoder_are_timed() -> None:
-    pytest.importorskip("audiocraft.inference.playing")
     lm = builders.get_debug_lm_model()
     measured = steps.time_decode(lm, "float32", batch=2, graphs=False, frames=50)
     assert measured["steps"] == 53 and measured["precision"] == "float32"

@@ -15,6 +15,10 @@ from generation import Array, Clock, Decoding, LanguageModel, PlayerError, Sampl
 FORMAT = 1
 # Frames decoded at once: few at first, so that sound begins early; many later, which is faster and still in bounds.
 FIRST_PIECE, LARGEST_PIECE = 10, 100
+# What player.json says, and what part of it is like.
+_TEXTS = ("model", "quantize")
+_COUNTS = ("sample_rate", "channels", "hop_length", "n_q", "card", "window_frames", "stride_frames", "least_frames")
+_PAIRS = ("features_margins", "sound_margins", "lstm")
 
 
 class Player:
@@ -98,8 +102,10 @@ def read_facts(folder: Path) -> dict[str, tp.Any]:
         raise PlayerError(f"{folder} holds no model for the player (no player.json); give a folder that export wrote")
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        version, files = facts["format"], facts["files"]
-        damaged = [name for name, size in files.items() if (folder / name).stat().st_size != size]
+        version = facts["format"]
+        if version == FORMAT:
+            _check_form(facts)
+        damaged = [name for name, size in facts["files"].items() if (folder / name).stat().st_size != size]
     except FileNotFoundError as error:
         raise PlayerError(f"{error.filename} is missing; export the model again") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -109,6 +115,21 @@ def read_facts(folder: Path) -> dict[str, tp.Any]:
     if damaged:
         raise PlayerError(f"{folder / damaged[0]} is damaged: it has not the size it was written with; export again")
     return facts
+
+
+def _check_form(facts: dict[str, tp.Any]) -> None:
+    """Raises KeyError, TypeError or ValueError where something is missing or has another form."""
+    counts = [facts[name] for name in _COUNTS]
+    lists = [facts["delays"], *(facts[name] for name in _PAIRS)]
+    sizes = [facts["n_q"], *[2] * len(_PAIRS)]
+    if not (
+        all(isinstance(facts[name], str) for name in _TEXTS)
+        and all(isinstance(count, int) and count > 0 for count in counts)
+        and 0 < facts["frame_rate"] < math.inf
+        and all(isinstance(each, list) and len(each) == size for each, size in zip(lists, sizes))
+        and all(isinstance(number, int) and number >= 0 for each in lists for number in each)
+    ):
+        raise ValueError("a fact has not its form")
 
 
 def open_session(path: Path, threads: int, busy: bool) -> "ort.InferenceSession":

@@ -5,6 +5,7 @@ Shapes: B clips, K codebooks, S steps, F codec frames, C channels, T samples.
 
 import contextlib
 import os
+import sys
 import time
 import typing as tp
 from dataclasses import dataclass
@@ -62,7 +63,8 @@ class Clock:
         with contextlib.suppress(ImportError):  # not on Windows
             import resource
 
-            report["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            unit = 1 << 20 if sys.platform == "darwin" else 1 << 10  # macOS counts bytes, others KiB
+            report["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
         return {name: round(value, 4) for name, value in report.items()}
 
 

@@ -173,7 +173,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     here = Path(__file__).resolve().parent
     add("model", nargs="?", type=Path, default=here, help="model folder (default: the one this file is in)")
-    add("--out", type=Path, default=Path("takes"), help="folder for takes; earlier ones are kept (default: takes)")
+    add("--out", type=Path, help="folder for takes; earlier ones are kept (default: takes)")
     add("--num", type=int, default=1, help="how many takes (default: 1)")
     add("--duration", type=float, default=10.0, help="seconds of each (default: 10)")
     add("--seed", type=int, help="take i uses SEED + i; drawn if not given")
@@ -183,7 +183,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--greedy", action="store_true", help="always the likeliest code; every take is the same")
     add("--stream", nargs="?", const="-", metavar="FILE", help="one take while it is made, to stdout or a file or pipe")
     add("--raw", action="store_true", help="stream samples alone (16 bit, little-endian), without a WAV header")
-    add("--batch-size", type=int, default=10, help="takes made at once; changes no sound (default: 10)")
+    add("--batch-size", type=int, help="takes made at once; changes no sound (default: 10)")
     add("--threads", type=int, help="default: one for each physical core")
     add("--timings", type=Path, metavar="FILE", help="write when each phase ended, in seconds from the start, as JSON")
     return parser.parse_args(arguments)
@@ -203,16 +203,35 @@ def check(args: argparse.Namespace) -> Sampling:
         raise PlayerError("--top-k is 0 or more, --top-p between 0 and 1")
     if args.stream and args.num != 1:
         raise PlayerError(f"--stream plays one take, not {args.num}; leave --num out")
+    for name in ("out", "batch_size"):
+        if args.stream and getattr(args, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise PlayerError(f"{option} is for takes, and --stream makes none; leave {option} out")
     if args.raw and not args.stream:
         raise PlayerError("--raw goes with --stream; add it, or leave --raw out")
+    if args.stream == "-" and sys.stdout is None:
+        raise PlayerError("stdout is closed; pipe it into a player, or give --stream FILE")
     if args.stream == "-" and sys.stdout.isatty():
         raise PlayerError("the sound would go to the terminal; pipe it into a player, or give --stream FILE")
     return Sampling(args.temperature, args.top_k, args.top_p, args.greedy)
 
 
+def check_writable(path: Path) -> None:
+    """Raises OSError where there can be no file of that name. One that is missing stays so."""
+    missing = not os.path.lexists(path)
+    if not path.is_fifo():  # opening a pipe would wait for its reader
+        open(path, "ab").close()
+    if missing:
+        path.unlink()
+
+
 def run(arguments: list[str] | None, clock: Clock) -> None:
     args = parse(arguments)
     sampling = check(args)
+    if args.timings:
+        check_writable(args.timings)
+    args.out = args.out or Path("takes")
+    args.batch_size = args.batch_size or 10
     if args.seed is None:
         args.seed = int.from_bytes(os.urandom(4), "little") >> 1
     player = Player(args.model, args.threads, clock)
@@ -228,6 +247,8 @@ def run(arguments: list[str] | None, clock: Clock) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code. A mistake ends in one line, never in a traceback."""
     clock = Clock()
+    if sys.stderr is None:  # closed: what is meant for it must not go to stdout, into a stream
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
     def stop(number: int, frame: tp.Any) -> None:
         raise KeyboardInterrupt
@@ -242,7 +263,8 @@ def main(arguments: list[str] | None = None) -> int:
         message, code = str(error), 2
     except BrokenPipeError:
         # Nothing may be flushed into it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         message, code = "the stream was closed by its reader", 2
     except OSError as error:
         message, code = f"{error.filename or 'the output'} cannot be written ({error.strerror})", 2
