@@ -23,6 +23,7 @@ from ..errors import UserError
 from ..utils.checkpoint import numbered_checkpoints, resolve_checkpoint_path
 from ..utils.export_config import export_config, with_codec, without_null_conditioners
 from ..utils.files import write_files
+from ..utils.model_config import config_text
 from ..utils.weights import (
     CODEC_FILE,
     CONFIG_FILE,
@@ -172,7 +173,7 @@ def _run_content(path: Path, state: str | None) -> ModelContent:
         "checkpoint": path.name,
         "epoch": len(taken.history) or None,
         "state": taken.state,
-        "codec": str(taken.cfg.compression_model_checkpoint) if kept else codec,
+        "codec": config_text(taken.cfg, "compression_model_checkpoint") if kept else codec,
         "metrics": taken.history[-1] if taken.history else {},
         "version": __version__,
     }
@@ -185,13 +186,15 @@ def _lm_content(name: str | Path, package: Package, cfg: "DictConfig") -> ModelC
     """A language model as it is: its config's text says what the peer's builders are to make of it."""
     folder = package["path"].parent
     beside: dict[str, Path] = {}
-    for t5 in loaders.local_t5s(cfg):
+    with loaders.config_errors(package["path"]):
+        t5s = loaders.local_t5s(cfg)
+    for t5 in t5s:
         source = (folder / t5.name).resolve()
         if source.is_relative_to(folder.resolve()):
             files = [file for file in source.rglob("*") if file.is_file()]
             beside |= {str(file.relative_to(folder.resolve())): file for file in files}
     facts = _told_facts(folder) or _origin(name)
-    facts.setdefault("codec", str(cfg.get("compression_model_checkpoint")))
+    facts.setdefault("codec", config_text(cfg, "compression_model_checkpoint"))
     text = without_null_conditioners(with_codec(package["xp.cfg"], facts["codec"]))
     lm = {**package, "xp.cfg": text}
     return ModelContent(_codec_package(loaders.codec_of(name, package)), lm, facts, beside)

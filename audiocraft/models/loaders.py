@@ -6,6 +6,7 @@ a config reads nothing but itself.
 """
 
 import typing as tp
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -81,27 +82,27 @@ def build_lm_model(package: Package, device: torch.device | str = "cpu") -> LMMo
     cfg = package_config(package, path)
     if "transformer_lm" not in cfg:
         raise UserError(f"{path} is not a language model (its config has no transformer_lm); give a MusicGen")
-    if (cfg.get("interleave_stereo_codebooks") or {}).get("use"):
+    with config_errors(path):
+        interleaves = (cfg.get("interleave_stereo_codebooks") or {}).get("use")
+    if interleaves:
         raise UserError(left_out.message(f"the interleaved stereo of {path}"))
     # Whatever the run trained with, playing is done in float32 on the device that was asked for.
     cfg.device, cfg.dtype = str(device), "float32"
-    _resolve_local_t5(cfg, path.parent)
-    with without_values("meta"):
-        model = _build(builders.get_lm_model, cfg, path)
+    with config_errors(path), without_values("meta"):
+        _resolve_local_t5(cfg, path.parent)
+        model = builders.get_lm_model(cfg)
     fill_model(model, package["best_state"], path)
     model.cfg = cfg  # type: ignore[assignment]
     return model.to(device).eval()
 
 
-_Model = tp.TypeVar("_Model", LMModel, CompressionModel)
-
-
-def _build(builder: tp.Callable[["DictConfig"], _Model], cfg: "DictConfig", path: Path) -> _Model:
-    """Build from a config that may hold anything."""
+@contextmanager
+def config_errors(path: Path) -> tp.Iterator[None]:
+    """Context that reads a config, which may hold anything: whatever it stumbles over is told in one line."""
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        return builder(cfg)
+        yield
     except UserError as error:
         raise UserError(f"the config inside {path} does not work: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OmegaConfBaseException) as error:
@@ -170,8 +171,8 @@ def load_compression_model(
     if "encodec" not in cfg:
         raise UserError(f"{path} is not a codec (its config has no encodec); give an EnCodec")
     cfg.device = "cpu"
-    with without_values("cpu"):  # weight normalisation takes norms
-        model = _build(builders.get_compression_model, cfg, path)
+    with config_errors(path), without_values("cpu"):  # weight normalisation takes norms
+        model = builders.get_compression_model(cfg)
     fill_model(model, package["best_state"], path)
     return model.to(device).eval()
 

@@ -21,6 +21,7 @@ from ..environment import AudioCraftEnvironment, resource_dir
 from ..errors import UserError
 from ..utils.checkpoint import checkpoint_name, resolve_checkpoint_path
 from ..utils.hub import hub_file, is_hub_id, url_file
+from ..utils.model_config import config_text
 from ..utils.weights import CODEC_FILE, CODEC_FOLDER, CONFIG_FILE, HF_CONFIG_FILE, LM_FILE, WEIGHTS_FILE, read_config
 
 if tp.TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _tells_of_codec(path: Path) -> bool:
         except (ValueError, OSError, KeyError, TypeError):
             return False
     if path.name == CONFIG_FILE:
-        return read_config(path).get("compression_model_checkpoint") != INCLUDED_CODEC
+        return config_text(read_config(path), "compression_model_checkpoint") != INCLUDED_CODEC
     return True
 
 
@@ -194,7 +195,7 @@ def trained_codec(cfg: "DictConfig", path: Path) -> str:
     """
     if beside := _codec_beside(path):
         return beside
-    name = str(cfg.get("compression_model_checkpoint") or "")
+    name = config_text(cfg, "compression_model_checkpoint")
     if not name:
         raise UserError(f"{path} names no codec and no {CODEC_FILE} lies beside it; export the model again")
     if name == INCLUDED_CODEC:
