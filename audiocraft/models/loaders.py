@@ -26,6 +26,7 @@ from ..utils.weights import (
     read_safetensors,
     select_state,
     with_old_norm_names,
+    with_own_attention_names,
     without_values,
 )
 from . import builders, locate
@@ -91,7 +92,7 @@ def build_lm_model(package: Package, device: torch.device | str = "cpu") -> LMMo
     with config_errors(path), without_values("meta"):
         _resolve_local_t5(cfg, path.parent)
         model = builders.get_lm_model(cfg)
-    fill_model(model, package["best_state"], path)
+    fill_model(model, with_own_attention_names(package["best_state"]), path)
     model.cfg = cfg  # type: ignore[assignment]
     return model.to(device).eval()
 

@@ -20,6 +20,7 @@ from ..models.encodec import CompressionModel, encode_blocks
 from ..models.lm import LMModel
 from ..models.loaders import load_compression_model, load_lm_model_ckpt
 from ..modules.conditioners import ConditioningAttributes
+from ..utils.weights import with_own_attention_names
 from . import builders
 from .base import StandardSolver
 from .run_codec import fit_codec, keep_codec
@@ -219,4 +220,4 @@ class MusicGenSolver(GenerateStage, StandardSolver):
 
     def load_from_pretrained(self, name: str) -> dict[str, Any]:
         """Weights of a language model on the hub or in a model folder."""
-        return load_lm_model_ckpt(name)["best_state"]
+        return with_own_attention_names(load_lm_model_ckpt(name)["best_state"])

@@ -220,6 +220,14 @@ def with_old_norm_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
     return {old_norm_name(name): value for name, value in state.items()}
 
 
+def with_own_attention_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same tensors, those of attention under the names they have here.
+
+    Checkpoints of the peer made with `custom=false memory_efficient=false` hold the same weights under `mha.`.
+    """
+    return {name.replace(".mha.", "."): value for name, value in state.items()}
+
+
 def as_float32(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The same tensors, floating ones in float32 (those that are stay where they are, uncopied)."""
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}

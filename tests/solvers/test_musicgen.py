@@ -470,7 +470,11 @@ def test_continue_from_an_export(material: Path, tmp_path: Path) -> None:
     torch.save(package, folder / "state_dict.bin")
     export_pretrained_compression_model(str(material / "codec"), folder)
     own = export_model(folder, tmp_path / "own", format="safetensors")
+    # As the peer writes it where it wraps torch's attention.
+    wrapped = {name.replace("self_attn.", "self_attn.mha."): value for name, value in state.items()}
+    torch.save({**package, "best_state": wrapped}, tmp_path / "wrapped.bin")
     sources = (folder, folder / "state_dict.bin", own, own / "model.safetensors", f"//pretrained/{own}")
+    sources = (*sources, tmp_path / "wrapped.bin")
     for source in (*sources, f"//pretrained/{folder}"):
         run = train.run(
             settings(material, f"continue_from={source}", "optim.epochs=1", "optim.lr=0", "generate.every=null")
