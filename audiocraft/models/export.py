@@ -34,7 +34,7 @@ from ..utils.weights import (
     read_package,
     select_state,
 )
-from . import loaders, locate
+from . import loaders, local_t5, locate
 from .layouts import MODEL_FILES, ModelContent, peer_files, safetensors_files, saving, text_file
 from .model_card import CARD_FILE
 
@@ -116,7 +116,7 @@ def export_model(
     files = peer_files(content) if format == "peer" else safetensors_files(content, out_dir.resolve().name)
     if not replace and (out_dir / CARD_FILE).exists():
         files.pop(CARD_FILE, None)  # somebody may have written to it
-    files |= {name: partial(shutil.copyfile, path) for name, path in content.beside.items()}
+    files = {name: partial(shutil.copyfile, path) for name, path in content.beside.items()} | files
     files[FACTS_FILE] = text_file(json.dumps(content.facts, indent=2) + "\n")
     held = _held_files(out_dir)
     if not replace and CONFIG_FILE in files.keys() - held and (out_dir / CONFIG_FILE).exists():
@@ -184,19 +184,16 @@ def _run_content(path: Path, state: str | None) -> ModelContent:
 
 def _lm_content(name: str | Path, package: Package, cfg: "DictConfig") -> ModelContent:
     """A language model as it is: its config's text says what the peer's builders are to make of it."""
-    folder = package["path"].parent
-    beside: dict[str, Path] = {}
-    with loaders.config_errors(package["path"]):
-        t5s = loaders.local_t5s(cfg)
-    for t5 in t5s:
-        source = (folder / t5.name).resolve()
-        if source.is_relative_to(folder.resolve()):
-            files = [file for file in source.rglob("*") if file.is_file()]
-            beside |= {str(file.relative_to(folder.resolve())): file for file in files}
-    facts = _told_facts(folder) or _origin(name)
+    path = package["path"]
+    loaders.build_lm_model(package)  # what does not play is not exported
+    with loaders.config_errors(path):
+        t5s = local_t5.within(cfg, path.parent)
+    facts = _told_facts(path.parent) or _origin(name)
     facts.setdefault("codec", config_text(cfg, "compression_model_checkpoint"))
-    text = without_null_conditioners(with_codec(package["xp.cfg"], facts["codec"]))
-    lm = {**package, "xp.cfg": text}
+    text, beside = local_t5.carried(package["xp.cfg"], cfg, t5s)
+    if path.resolve() in {file.resolve() for file in beside.values()}:
+        raise UserError(f"{path} would be both the model and its T5; put the T5 into a folder of its own, ./t5")
+    lm = {**package, "xp.cfg": without_null_conditioners(with_codec(text, facts["codec"]))}
     return ModelContent(_codec_package(loaders.codec_of(name, package)), lm, facts, beside)
 
 

@@ -29,13 +29,10 @@ from ..utils.weights import (
     with_own_attention_names,
     without_values,
 )
-from . import builders, locate
+from . import builders, local_t5, locate
 from .encodec import CompressionModel
 from .encodec_hf import read_hf_codec
 from .lm import LMModel
-
-if tp.TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 __all__ = [
     "get_audiocraft_cache_dir",
@@ -90,7 +87,7 @@ def build_lm_model(package: Package, device: torch.device | str = "cpu") -> LMMo
     # Whatever the run trained with, playing is done in float32 on the device that was asked for.
     cfg.device, cfg.dtype = str(device), "float32"
     with config_errors(path), without_values("meta"):
-        _resolve_local_t5(cfg, path.parent)
+        local_t5.resolve(cfg, path.parent)
         model = builders.get_lm_model(cfg)
     fill_model(model, with_own_attention_names(package["best_state"]), path)
     model.cfg = cfg  # type: ignore[assignment]
@@ -111,19 +108,6 @@ def config_errors(path: Path) -> tp.Iterator[None]:
         raise UserError(
             f"the config inside {path} does not describe a model ({reason}); export the model again"
         ) from error
-
-
-def _resolve_local_t5(cfg: "DictConfig", folder: Path) -> None:
-    """A T5 named `./…` lies beside the weights that use it."""
-    for t5 in local_t5s(cfg):
-        t5.name = str((folder / t5.name).resolve())
-
-
-def local_t5s(cfg: "DictConfig") -> list[tp.Any]:
-    """Nodes of the conditioners whose T5 is named `./…`, relative to the weights."""
-    conditioners = cfg.get("conditioners") or {}
-    nodes: list[tp.Any] = [node.get("t5") for node in conditioners.values() if hasattr(node, "get")]
-    return [node for node in nodes if hasattr(node, "get") and str(node.get("name") or "").startswith(".")]
 
 
 def codec_of(name: str | Path, package: Package) -> str:

@@ -48,16 +48,20 @@ def export_config(cfg: "DictConfig") -> str:
 
 def with_codec(text: str, name: str) -> str:
     """A language model's config, YAML text, that names this codec."""
-    content = _content(text)
-    if content.get("compression_model_checkpoint") == name:
-        return text
-    return _yaml({**content, "compression_model_checkpoint": name})
+    return with_value(text, "compression_model_checkpoint", name)
 
 
 def without_null_conditioners(text: str) -> str:
     """A language model's config, YAML text, with `conditioners: {}` for null or nothing."""
+    return text if _content(text).get("conditioners") is not None else with_value(text, "conditioners", {})
+
+
+def with_value(text: str, key: str, value: tp.Any) -> str:
+    """A config, YAML text, with another value of one of its own keys; all others stay as they are written."""
+    from omegaconf import OmegaConf
+
     content = _content(text)
-    return text if content.get("conditioners") is not None else _yaml({**content, "conditioners": {}})
+    return text if content.get(key) == value else OmegaConf.to_yaml(OmegaConf.create({**content, key: value}))
 
 
 def _content(text: str) -> dict[str, tp.Any]:
@@ -65,12 +69,6 @@ def _content(text: str) -> dict[str, tp.Any]:
     from omegaconf import OmegaConf
 
     return tp.cast(dict[str, tp.Any], OmegaConf.to_container(OmegaConf.create(text), resolve=False))
-
-
-def _yaml(content: dict[str, tp.Any]) -> str:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.create(content))
 
 
 def _drop(cfg: "DictConfig", key: str) -> None:

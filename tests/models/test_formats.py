@@ -140,17 +140,6 @@ def test_a_codec_that_is_only_named(model_folder: Path, tmp_path: Path, monkeypa
     assert asked == ["facebook/encodec_32khz"]
 
 
-def test_texts_and_the_t5_beside_them(golden: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(golden / "lm_text", tmp_path / "text")
-    shutil.copy(golden / "codec_ac" / "compression_state_dict.bin", folder)
-    out = export_model(folder, tmp_path / "out", format="safetensors")
-    assert {"t5/config.json", "t5/model.safetensors", "t5/spiece.model"} <= files(out)
-    card = (out / "README.md").read_text()
-    assert "from texts (description)" in card and "--text" in card and "model.generate([" in card
-    lm = loaders.load_lm_model(out)
-    assert lm.condition_provider.conditioners["description"].name == str(out / "t5")
-
-
 @pytest.mark.parametrize("source", ["codec_ac", "codec_hf", "//pretrained/mini_32khz"])
 def test_codecs(golden: Path, tmp_path: Path, source: str) -> None:
     name = source if source.startswith("//") else golden / source
