@@ -179,7 +179,9 @@ def _run_content(path: Path, state: str | None) -> ModelContent:
     }
     if codec is None:
         return ModelContent(taken.package("encodec", "codec"), facts=facts)
-    return ModelContent(_codec_package(codec), taken.package("transformer_lm", "MusicGen"), facts)
+    lm = taken.package("transformer_lm", "MusicGen")
+    text, beside = local_t5.carried(lm["xp.cfg"], taken.cfg, local_t5.of_run(taken.cfg))
+    return ModelContent(_codec_package(codec), {**lm, "xp.cfg": text}, facts, beside)
 
 
 def _lm_content(name: str | Path, package: Package, cfg: "DictConfig") -> ModelContent:

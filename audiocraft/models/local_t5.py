@@ -68,8 +68,9 @@ def resolve(cfg: "DictConfig", folder: Path) -> None:
 def resolve_from_here(cfg: "DictConfig") -> None:
     """The same for the config of a run that starts: it means the folder that one is in, from which others play it."""
     for node in _nodes(cfg).values():
-        if _name(node) not in T5_WIDTHS and Path(_name(node)).is_dir():
-            node.name = str(Path(_name(node)).resolve())
+        name = _name(node)
+        if name and name not in T5_WIDTHS and Path(name).is_dir():
+            node.name = str(Path(name).resolve())
 
 
 def of_run(cfg: "DictConfig") -> dict[str, Path]:
