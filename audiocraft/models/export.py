@@ -135,7 +135,10 @@ def _held_files(folder: Path) -> set[str]:
 
 
 def read_model(model: str | Path, state: str | None = None, epoch: int | None = None) -> ModelContent:
-    """What a run, or a model of any layout, consists of; arguments and errors as `export_model`."""
+    """What a run, or a model of any layout, consists of; arguments and errors as `export_model`.
+
+    All of it is built once: what does not load is not exported either.
+    """
     path = resolve_checkpoint_path(model)
     if epoch is not None or (path is not None and _is_run(path)):
         return _run_content(find_checkpoint(model, epoch), state)
@@ -178,8 +181,11 @@ def _run_content(path: Path, state: str | None) -> ModelContent:
         "version": __version__,
     }
     if codec is None:
-        return ModelContent(taken.package("encodec", "codec"), facts=facts)
+        own = taken.package("encodec", "codec")
+        loaders.build_compression_model({**own, "path": path})
+        return ModelContent(own, facts=facts)
     lm = taken.package("transformer_lm", "MusicGen")
+    loaders.build_lm_model({**lm, "path": path})
     text, beside = local_t5.carried(lm["xp.cfg"], taken.cfg, local_t5.of_run(taken.cfg))
     return ModelContent(_codec_package(codec), {**lm, "xp.cfg": text}, facts, beside)
 
@@ -187,7 +193,7 @@ def _run_content(path: Path, state: str | None) -> ModelContent:
 def _lm_content(name: str | Path, package: Package, cfg: "DictConfig") -> ModelContent:
     """A language model as it is: its config's text says what the peer's builders are to make of it."""
     path = package["path"]
-    loaders.build_lm_model(package)  # what does not play is not exported
+    loaders.build_lm_model(package)
     with loaders.config_errors(path):
         t5s = local_t5.within(cfg, path.parent)
     facts = _told_facts(path.parent) or _origin(name)
@@ -277,7 +283,10 @@ def _codec_package(name: str) -> Package:
 
 def _peer_codec(package: Package) -> Package:
     """A codec with all that the peer's builders look for in its config."""
-    return {**package, "xp.cfg": export_config(package_config(package, package["path"]))}
+    path = package["path"]
+    loaders.build_compression_model(package)
+    with loaders.config_errors(path):
+        return {**package, "xp.cfg": export_config(package_config(package, path))}
 
 
 def _file_in(out: str | Path, name: str) -> Path:

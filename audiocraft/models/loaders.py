@@ -150,7 +150,11 @@ def load_compression_model(
     """
     if str(file_or_url_or_id).removeprefix("//pretrained/") == "debug_compression_model":
         return builders.get_debug_compression_model(device)
-    package = codec_package(file_or_url_or_id, cache_dir)
+    return build_compression_model(codec_package(file_or_url_or_id, cache_dir), device)
+
+
+def build_compression_model(package: Package, device: torch.device | str = "cpu") -> CompressionModel:
+    """The codec of what `codec_package` returned."""
     path = package["path"]
     cfg = package_config(package, path)
     if "encodec" not in cfg:

@@ -282,7 +282,7 @@ def fill_model(model: nn.Module, state: dict[str, torch.Tensor], path: str | Pat
     ]
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise UserError(f"the weights in {path} do not fit its config: {wrong[0]}{more}; export it again")
+        raise UserError(f"the weights in {path} do not fit its config: {wrong[0]}{more}; export its run again")
     for name, value in state.items():
         # One pass over memory that is read anyway; a sum in float32 does not overflow where weights are weights.
         if value.is_floating_point() and not torch.isfinite(value.sum(dtype=torch.float32)):
