@@ -15,11 +15,13 @@ from .. import __version__
 from ..errors import UserError
 from ..utils import left_out
 from ..utils.hub import get_audiocraft_cache_dir
+from ..utils.model_config import trained_rate, trained_reach
 from ..utils.weights import (
     CONFIG_FILE,
     HF_CONFIG_FILE,
     WEIGHTS_FILE,
     Package,
+    check_tensors,
     fill_model,
     package_config,
     read_package,
@@ -82,6 +84,8 @@ def build_lm_model(package: Package, device: torch.device | str = "cpu") -> LMMo
         raise UserError(f"{path} is not a language model (its config has no transformer_lm); give a MusicGen")
     with config_errors(path):
         interleaves = (cfg.get("interleave_stereo_codebooks") or {}).get("use")
+        for read in (trained_rate, trained_reach):  # `genmodel` will ask for them
+            read(cfg)
     if interleaves:
         raise UserError(left_out.message(f"the interleaved stereo of {path}"))
     # Whatever the run trained with, playing is done in float32 on the device that was asked for.
@@ -197,6 +201,7 @@ def _read_package(path: Path) -> Package:
         package = {"best_state": state, "xp.cfg": package.get("xp.cfg"), "state": state_name, "version": __version__}
     if not isinstance(package.get("best_state"), dict):
         raise UserError(f"{path} holds no weights (best_state); export the model again")
+    check_tensors(package["best_state"], path)
     return {**package, "path": path}
 
 

@@ -205,7 +205,20 @@ def select_state(
         raise UserError(f"{path} holds no {chosen!r} weights; choose one of {', '.join(have)}")
     if state is None and checkpoint.get("ema") and chosen != "ema":
         logger.warning("%s has no average yet (too few steps, see optim.ema.updates): the last weights are taken", path)
-    return chosen, {**_raw_state(checkpoint, "model"), **_raw_state(checkpoint, chosen)}
+    chosen_state = {**_raw_state(checkpoint, "model"), **_raw_state(checkpoint, chosen)}
+    check_tensors(chosen_state, path)
+    return chosen, chosen_state
+
+
+def check_tensors(state: dict[tp.Any, tp.Any], path: str | Path) -> None:
+    """Refuse what stands among the weights and is none: a file may hold anything plain there, sparse tensors too.
+
+    Raises:
+        UserError: there is such a thing.
+    """
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+            raise UserError(f"{path} holds something among its weights that is none ({name!r:.60}); export it again")
 
 
 def old_norm_name(key: str) -> str:
@@ -278,6 +291,11 @@ def fill_model(model: nn.Module, state: dict[str, torch.Tensor], path: str | Pat
             f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
             for name, value in need.items()
             if name in have and state[name].shape != value.shape
+        ),
+        *(
+            f"{name} is {state[name].dtype}, not {value.dtype}"
+            for name, value in need.items()
+            if name in have and value.is_floating_point() and not state[name].is_floating_point()
         ),
     ]
     if wrong:
