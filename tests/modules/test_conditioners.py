@@ -112,7 +112,7 @@ def test_empty_texts_need_no_encoder(monkeypatch: pytest.MonkeyPatch):
     tokens = provider.tokenize([ConditioningAttributes(), ConditioningAttributes(text={"description": ""})])
     cond, mask = provider(tokens)["description"]
     assert cond.shape == (2, 1, 16) and not cond.any() and not mask.any()
-    with pytest.raises(UserError, match=r"micro-musicgen\[text\]"):
+    with pytest.raises(UserError, match=r"transformers sentencepiece"):
         provider.tokenize([ConditioningAttributes(text={"description": "dub"})])
 
 
