@@ -14,7 +14,7 @@ import torch
 from .. import __version__
 from ..errors import UserError
 from ..utils import left_out
-from ..utils.hub import get_audiocraft_cache_dir
+from ..utils.hub import get_audiocraft_cache_dir, is_in_cache_of
 from ..utils.model_config import trained_rate, trained_reach
 from ..utils.weights import (
     CONFIG_FILE,
@@ -60,7 +60,23 @@ def load_lm_model_ckpt(file_or_url_or_id: str | Path, cache_dir: str | None = No
         raise UserError(
             f"{file_or_url_or_id} is a codec and makes nothing by itself; give a model trained on its codes"
         )
-    return _read_package(locate.find_lm(file_or_url_or_id, cache_dir))
+    package = _read_package(locate.find_lm(file_or_url_or_id, cache_dir))
+    repo = str(file_or_url_or_id).removeprefix("//pretrained/")
+    if is_in_cache_of(package["path"], repo):
+        _fetch_t5s(repo, package, cache_dir)
+    return package
+
+
+def _fetch_t5s(repo: str, package: Package, cache_dir: str | None) -> None:
+    """Have the T5s of a repository beside its model, of the same commit."""
+    path = package["path"]
+    cfg = package_config(package, path)
+    with config_errors(path):
+        sources = local_t5.within(cfg, path.parent)
+    for source in sources.values():
+        place = source.relative_to(path.parent.resolve())
+        if not (path.parent / place / local_t5.LAST_FILE).is_file():
+            local_t5.fetch(place, lambda file: locate.lm_file(repo, file, cache_dir, commit=path.parent.name))
 
 
 def load_lm_model(

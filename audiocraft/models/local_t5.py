@@ -3,6 +3,7 @@
 One that is known by name (`t5-base`) is the hub's, and nothing of this concerns it.
 """
 
+import json
 import typing as tp
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,18 +17,17 @@ if tp.TYPE_CHECKING:
 
 FOLDER = "t5"  # in an export
 # What a T5 consists of; a model's folder may hold it among other files.
-FILES = (
-    "config.json",
-    "model*.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model*.bin",
-    "pytorch_model.bin.index.json",
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_PARTS = ("model-*.safetensors", "pytorch_model-*.bin")  # that an index names
+_TOKENIZER = (
     "spiece.model",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
 )
+LAST_FILE = "config.json"  # to be fetched: where it is, the others are
+FILES = (*_WEIGHTS, *_PARTS, *_TOKENIZER, LAST_FILE)
 
 
 def _nodes(cfg: "DictConfig") -> dict[str, tp.Any]:
@@ -77,6 +77,29 @@ def of_run(cfg: "DictConfig") -> dict[str, Path]:
     """Condition → folder of its T5, of those that a run has in folders."""
     places = {key: Path(_name(node)) for key, node in _nodes(cfg).items()}
     return {key: place for key, place in places.items() if place.is_absolute() and place.is_dir()}
+
+
+def fetch(place: Path, get: tp.Callable[[str], Path | None]) -> None:
+    """Fetch the files of a T5 at `place` of a repository.
+
+    Args:
+        get: fetches one file of it; None where there is none by that name.
+    """
+    found = next((path for name in _WEIGHTS if (path := get((place / name).as_posix()))), None)
+    names: set[str] = set(_TOKENIZER)
+    if found is not None and found.suffix == ".json":
+        names |= _parts(found)
+    for name in (*sorted(names), LAST_FILE):
+        get((place / name).as_posix())
+
+
+def _parts(index: Path) -> set[str]:
+    """Files that weights are cut into."""
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return set()  # told where the T5 is loaded
+    return {name for name in names if any(fnmatchcase(str(name), pattern) for pattern in _PARTS) and "/" not in name}
 
 
 def carried(text: str, cfg: "DictConfig", sources: tp.Mapping[str, Path]) -> tuple[str, dict[str, Path]]:

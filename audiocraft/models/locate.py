@@ -93,6 +93,11 @@ def _lm_on_hub(repo: str, cache_dir: str | None) -> Path | None:
     return found if found is None or found.name == LM_FILE else _weights_on_hub(repo, CONFIG_FILE, cache_dir)
 
 
+def lm_file(repo: str, file: str, cache_dir: str | None, commit: str) -> Path | None:
+    """A file that belongs to a language model of the hub; None where the repository has none by that name."""
+    return hub_file(repo, (file,), cache_dir, _LM_WAYS_OUT, commit=commit)
+
+
 def _codec_on_hub(repo: str, cache_dir: str | None) -> Path | None:
     configs = (f"{CODEC_FOLDER}/{CONFIG_FILE}", CONFIG_FILE, HF_CONFIG_FILE)
     found = hub_file(repo, (CODEC_FILE, *configs), cache_dir, _CODEC_WAYS_OUT, _tells_of_codec)
