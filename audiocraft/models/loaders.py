@@ -211,6 +211,8 @@ def _read_package(path: Path) -> Package:
         return _read_folder(path)
     package = read_package(path)
     if "pretrained" in package:
+        if not isinstance(package["pretrained"], str) or not package["pretrained"]:
+            raise UserError(f"{path} names no codec, though it should (pretrained); export the model again")
         return {**package, "path": path}
     if "exported" not in package and "model" in package:
         state_name, state = select_state(package, None, path)

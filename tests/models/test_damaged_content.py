@@ -72,6 +72,13 @@ def test_values_among_the_weights(model_folder: Path, tmp_path: Path, file: str,
     refused(model_folder, tmp_path / "out", f"{file} .*{says}")
 
 
+@pytest.mark.parametrize("name", [None, 5, "", ["a"]], ids=str)
+def test_the_name_of_a_codec(model_folder: Path, tmp_path: Path, name: Any) -> None:
+    package = {"pretrained": name, "version": "1.3.0", "exported": True}
+    torch.save(package, model_folder / "compression_state_dict.bin")
+    refused(model_folder, tmp_path / "out", r"compression_state_dict\.bin names no codec")
+
+
 def test_values_among_the_weights_of_a_run(run_folder: Path, tmp_path: Path) -> None:
     path = run_folder / "checkpoint.th"
     checkpoint = torch.load(path, weights_only=True)
