@@ -111,6 +111,32 @@ def test_wrong_overrides_end_in_one_helpful_line(override: str) -> None:
     assert len(str(caught.value)) < 300
 
 
+LEFT_OUT = [
+    "solver=audiogen/audiogen_base_16khz",
+    "solver=magnet/magnet_32khz",
+    "solver=jasco/chords_drums",
+    "solver=diffusion/default",
+    "solver=watermark/robustness",
+    "solver=musicgen/musicgen_melody_32khz",
+    "solver=musicgen/musicgen_style_32khz",
+    "solver=compression/encodec_audiogen_16khz",
+    "conditioner=chroma2music",
+    "conditioner=style2music",
+    "conditioner=clapemb2music",
+    "conditioner=text2sound",
+]
+
+
+@pytest.mark.parametrize("override", LEFT_OUT)
+def test_what_is_left_out_says_so(override: str) -> None:
+    solver = [] if override.startswith("solver") else ["solver=musicgen/debug"]
+    with pytest.raises(UserError, match=r"is left out .* on purpose; docs/COMPATIBILITY\.md says why") as caught:
+        train.main.make_xp([*solver, override])
+    assert str(caught.value).startswith(override) and "\n" not in str(caught.value)
+    page = (Path(__file__).parents[1] / "docs" / "COMPATIBILITY.md").read_text(encoding="utf-8")
+    assert override.rpartition("=")[2].split("/")[0] in page
+
+
 def test_group_of_another_solver() -> None:
     with pytest.raises(UserError, match="does not apply to this solver"):
         train.main.make_xp(["solver=compression/debug", "conditioner=none"])

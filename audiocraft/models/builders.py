@@ -34,9 +34,8 @@ def _node(cfg: "DictConfig", name: str) -> dict[str, tp.Any]:
 
     node = OmegaConf.select(cfg, name)
     if node is None:
-        raise UserError(
-            f"the config has no node '{name}', which its codec needs; start from solver=compression/default"
-        )
+        kind, solver = ("language model", "musicgen") if name == "transformer_lm" else ("codec", "compression")
+        raise UserError(f"the config has no node '{name}', which its {kind} needs; start from solver={solver}/default")
     return tp.cast(dict[str, tp.Any], OmegaConf.to_container(node, resolve=True))
 
 
@@ -225,7 +224,7 @@ def get_condition_fuser(cfg: "DictConfig") -> ConditionFuser:
     return ConditionFuser(
         cross_attention_pos_emb=node.pop("cross_attention_pos_emb", False),
         cross_attention_pos_emb_scale=node.pop("cross_attention_pos_emb_scale", 1.0),
-        fuse2cond={way: names or [] for way, names in node.items()},
+        fuse2cond={way: [names] if isinstance(names, str) else names or [] for way, names in node.items()},
     )
 
 

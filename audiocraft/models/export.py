@@ -23,6 +23,7 @@ from ..errors import UserError
 from ..utils.checkpoint import numbered_checkpoints, resolve_checkpoint_path
 from ..utils.export_config import export_config, with_codec, without_null_conditioners
 from ..utils.files import write_files
+from ..utils.model_config import config_text
 from ..utils.weights import (
     CODEC_FILE,
     CONFIG_FILE,
@@ -33,7 +34,7 @@ from ..utils.weights import (
     read_package,
     select_state,
 )
-from . import loaders, locate
+from . import loaders, local_t5, locate
 from .layouts import MODEL_FILES, ModelContent, peer_files, safetensors_files, saving, text_file
 from .model_card import CARD_FILE
 
@@ -115,7 +116,7 @@ def export_model(
     files = peer_files(content) if format == "peer" else safetensors_files(content, out_dir.resolve().name)
     if not replace and (out_dir / CARD_FILE).exists():
         files.pop(CARD_FILE, None)  # somebody may have written to it
-    files |= {name: partial(shutil.copyfile, path) for name, path in content.beside.items()}
+    files = {name: partial(shutil.copyfile, path) for name, path in content.beside.items()} | files
     files[FACTS_FILE] = text_file(json.dumps(content.facts, indent=2) + "\n")
     held = _held_files(out_dir)
     if not replace and CONFIG_FILE in files.keys() - held and (out_dir / CONFIG_FILE).exists():
@@ -134,7 +135,10 @@ def _held_files(folder: Path) -> set[str]:
 
 
 def read_model(model: str | Path, state: str | None = None, epoch: int | None = None) -> ModelContent:
-    """What a run, or a model of any layout, consists of; arguments and errors as `export_model`."""
+    """What a run, or a model of any layout, consists of; arguments and errors as `export_model`.
+
+    All of it is built once: what does not load is not exported either.
+    """
     path = resolve_checkpoint_path(model)
     if epoch is not None or (path is not None and _is_run(path)):
         return _run_content(find_checkpoint(model, epoch), state)
@@ -172,28 +176,32 @@ def _run_content(path: Path, state: str | None) -> ModelContent:
         "checkpoint": path.name,
         "epoch": len(taken.history) or None,
         "state": taken.state,
-        "codec": str(taken.cfg.compression_model_checkpoint) if kept else codec,
+        "codec": config_text(taken.cfg, "compression_model_checkpoint") if kept else codec,
         "metrics": taken.history[-1] if taken.history else {},
         "version": __version__,
     }
     if codec is None:
-        return ModelContent(taken.package("encodec", "codec"), facts=facts)
-    return ModelContent(_codec_package(codec), taken.package("transformer_lm", "MusicGen"), facts)
+        own = taken.package("encodec", "codec")
+        loaders.build_compression_model({**own, "path": path})
+        return ModelContent(own, facts=facts)
+    lm = taken.package("transformer_lm", "MusicGen")
+    loaders.build_lm_model({**lm, "path": path})
+    text, beside = local_t5.carried(lm["xp.cfg"], taken.cfg, local_t5.of_run(taken.cfg))
+    return ModelContent(_codec_package(codec), {**lm, "xp.cfg": text}, facts, beside)
 
 
 def _lm_content(name: str | Path, package: Package, cfg: "DictConfig") -> ModelContent:
     """A language model as it is: its config's text says what the peer's builders are to make of it."""
-    folder = package["path"].parent
-    beside: dict[str, Path] = {}
-    for t5 in loaders.local_t5s(cfg):
-        source = (folder / t5.name).resolve()
-        if source.is_relative_to(folder.resolve()):
-            files = [file for file in source.rglob("*") if file.is_file()]
-            beside |= {str(file.relative_to(folder.resolve())): file for file in files}
-    facts = _told_facts(folder) or _origin(name)
-    facts.setdefault("codec", str(cfg.get("compression_model_checkpoint")))
-    text = without_null_conditioners(with_codec(package["xp.cfg"], facts["codec"]))
-    lm = {**package, "xp.cfg": text}
+    path = package["path"]
+    loaders.build_lm_model(package)
+    with loaders.config_errors(path):
+        t5s = local_t5.within(cfg, path.parent)
+    facts = _told_facts(path.parent) or _origin(name)
+    facts.setdefault("codec", config_text(cfg, "compression_model_checkpoint"))
+    text, beside = local_t5.carried(package["xp.cfg"], cfg, t5s)
+    if path.resolve() in {file.resolve() for file in beside.values()}:
+        raise UserError(f"{path} would be both the model and its T5; put the T5 into a folder of its own, ./t5")
+    lm = {**package, "xp.cfg": without_null_conditioners(with_codec(text, facts["codec"]))}
     return ModelContent(_codec_package(loaders.codec_of(name, package)), lm, facts, beside)
 
 
@@ -275,7 +283,10 @@ def _codec_package(name: str) -> Package:
 
 def _peer_codec(package: Package) -> Package:
     """A codec with all that the peer's builders look for in its config."""
-    return {**package, "xp.cfg": export_config(package_config(package, package["path"]))}
+    path = package["path"]
+    loaders.build_compression_model(package)
+    with loaders.config_errors(path):
+        return {**package, "xp.cfg": export_config(package_config(package, path))}
 
 
 def _file_in(out: str | Path, name: str) -> Path:

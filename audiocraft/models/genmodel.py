@@ -8,6 +8,7 @@ import torch
 
 from ..errors import UserError
 from ..modules.conditioners import ConditioningAttributes
+from ..utils.model_config import trained_rate, trained_reach
 from .encodec import CompressionModel
 from .lm import LMModel
 
@@ -44,11 +45,10 @@ def check_match(lm: LMModel, compression_model: CompressionModel) -> None:
             f"the model speaks {lm.card} codes per codebook, the codec {compression_model.cardinality}; {way_out}"
         )
     cfg = getattr(lm, "cfg", None)
-    trained_rate = cfg.get("sample_rate") if cfg is not None else None
-    if trained_rate is not None and int(trained_rate) != int(compression_model.sample_rate):
+    rate = trained_rate(cfg) if cfg is not None else None
+    if rate is not None and int(rate) != int(compression_model.sample_rate):
         raise UserError(
-            f"the model was trained at {int(trained_rate)} Hz, "
-            f"the codec runs at {compression_model.sample_rate} Hz; {way_out}"
+            f"the model was trained at {int(rate)} Hz, the codec runs at {compression_model.sample_rate} Hz; {way_out}"
         )
     if compression_model.num_codebooks != lm.num_codebooks:
         compression_model.set_num_codebooks(lm.num_codebooks)
@@ -76,8 +76,7 @@ class BaseGenModel(ABC):
         self.lm = lm.eval()
         self.cfg = getattr(lm, "cfg", None)
         if max_duration is None:
-            segment = (self.cfg.get("dataset") or {}).get("segment_duration") if self.cfg is not None else None
-            max_duration = float(segment or DEFAULT_MAX_DURATION)
+            max_duration = (trained_reach(self.cfg) if self.cfg is not None else None) or DEFAULT_MAX_DURATION
         self.max_duration = max_duration
         self.device = next(iter(lm.parameters())).device
         self.duration = self.max_duration

@@ -6,6 +6,7 @@ a config reads nothing but itself.
 """
 
 import typing as tp
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,27 +14,27 @@ import torch
 from .. import __version__
 from ..errors import UserError
 from ..utils import left_out
-from ..utils.hub import get_audiocraft_cache_dir
+from ..utils.hub import get_audiocraft_cache_dir, is_in_cache_of
+from ..utils.model_config import trained_rate, trained_reach
 from ..utils.weights import (
     CONFIG_FILE,
     HF_CONFIG_FILE,
     WEIGHTS_FILE,
     Package,
+    check_tensors,
     fill_model,
     package_config,
     read_package,
     read_safetensors,
     select_state,
     with_old_norm_names,
+    with_own_attention_names,
     without_values,
 )
-from . import builders, locate
+from . import builders, local_t5, locate
 from .encodec import CompressionModel
 from .encodec_hf import read_hf_codec
 from .lm import LMModel
-
-if tp.TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 __all__ = [
     "get_audiocraft_cache_dir",
@@ -59,7 +60,23 @@ def load_lm_model_ckpt(file_or_url_or_id: str | Path, cache_dir: str | None = No
         raise UserError(
             f"{file_or_url_or_id} is a codec and makes nothing by itself; give a model trained on its codes"
         )
-    return _read_package(locate.find_lm(file_or_url_or_id, cache_dir))
+    package = _read_package(locate.find_lm(file_or_url_or_id, cache_dir))
+    repo = str(file_or_url_or_id).removeprefix("//pretrained/")
+    if is_in_cache_of(package["path"], repo):
+        _fetch_t5s(repo, package, cache_dir)
+    return package
+
+
+def _fetch_t5s(repo: str, package: Package, cache_dir: str | None) -> None:
+    """Have the T5s of a repository beside its model, of the same commit."""
+    path = package["path"]
+    cfg = package_config(package, path)
+    with config_errors(path):
+        sources = local_t5.within(cfg, path.parent)
+    for source in sources.values():
+        place = source.relative_to(path.parent.resolve())
+        if not (path.parent / place / local_t5.LAST_FILE).is_file():
+            local_t5.fetch(place, lambda file: locate.lm_file(repo, file, cache_dir, commit=path.parent.name))
 
 
 def load_lm_model(
@@ -81,27 +98,29 @@ def build_lm_model(package: Package, device: torch.device | str = "cpu") -> LMMo
     cfg = package_config(package, path)
     if "transformer_lm" not in cfg:
         raise UserError(f"{path} is not a language model (its config has no transformer_lm); give a MusicGen")
-    if (cfg.get("interleave_stereo_codebooks") or {}).get("use"):
+    with config_errors(path):
+        interleaves = (cfg.get("interleave_stereo_codebooks") or {}).get("use")
+        for read in (trained_rate, trained_reach):  # `genmodel` will ask for them
+            read(cfg)
+    if interleaves:
         raise UserError(left_out.message(f"the interleaved stereo of {path}"))
     # Whatever the run trained with, playing is done in float32 on the device that was asked for.
     cfg.device, cfg.dtype = str(device), "float32"
-    _resolve_local_t5(cfg, path.parent)
-    with without_values("meta"):
-        model = _build(builders.get_lm_model, cfg, path)
-    fill_model(model, package["best_state"], path)
+    with config_errors(path), without_values("meta"):
+        local_t5.resolve(cfg, path.parent)
+        model = builders.get_lm_model(cfg)
+    fill_model(model, with_own_attention_names(package["best_state"]), path)
     model.cfg = cfg  # type: ignore[assignment]
     return model.to(device).eval()
 
 
-_Model = tp.TypeVar("_Model", LMModel, CompressionModel)
-
-
-def _build(builder: tp.Callable[["DictConfig"], _Model], cfg: "DictConfig", path: Path) -> _Model:
-    """Build from a config that may hold anything."""
+@contextmanager
+def config_errors(path: Path) -> tp.Iterator[None]:
+    """Context that reads a config, which may hold anything: whatever it stumbles over is told in one line."""
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        return builder(cfg)
+        yield
     except UserError as error:
         raise UserError(f"the config inside {path} does not work: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OmegaConfBaseException) as error:
@@ -109,19 +128,6 @@ def _build(builder: tp.Callable[["DictConfig"], _Model], cfg: "DictConfig", path
         raise UserError(
             f"the config inside {path} does not describe a model ({reason}); export the model again"
         ) from error
-
-
-def _resolve_local_t5(cfg: "DictConfig", folder: Path) -> None:
-    """A T5 named `./…` lies beside the weights that use it."""
-    for t5 in local_t5s(cfg):
-        t5.name = str((folder / t5.name).resolve())
-
-
-def local_t5s(cfg: "DictConfig") -> list[tp.Any]:
-    """Nodes of the conditioners whose T5 is named `./…`, relative to the weights."""
-    conditioners = cfg.get("conditioners") or {}
-    nodes: list[tp.Any] = [node.get("t5") for node in conditioners.values() if hasattr(node, "get")]
-    return [node for node in nodes if hasattr(node, "get") and str(node.get("name") or "").startswith(".")]
 
 
 def codec_of(name: str | Path, package: Package) -> str:
@@ -164,14 +170,18 @@ def load_compression_model(
     """
     if str(file_or_url_or_id).removeprefix("//pretrained/") == "debug_compression_model":
         return builders.get_debug_compression_model(device)
-    package = codec_package(file_or_url_or_id, cache_dir)
+    return build_compression_model(codec_package(file_or_url_or_id, cache_dir), device)
+
+
+def build_compression_model(package: Package, device: torch.device | str = "cpu") -> CompressionModel:
+    """The codec of what `codec_package` returned."""
     path = package["path"]
     cfg = package_config(package, path)
     if "encodec" not in cfg:
         raise UserError(f"{path} is not a codec (its config has no encodec); give an EnCodec")
     cfg.device = "cpu"
-    with without_values("cpu"):  # weight normalisation takes norms
-        model = _build(builders.get_compression_model, cfg, path)
+    with config_errors(path), without_values("cpu"):  # weight normalisation takes norms
+        model = builders.get_compression_model(cfg)
     fill_model(model, package["best_state"], path)
     return model.to(device).eval()
 
@@ -201,12 +211,15 @@ def _read_package(path: Path) -> Package:
         return _read_folder(path)
     package = read_package(path)
     if "pretrained" in package:
+        if not isinstance(package["pretrained"], str) or not package["pretrained"]:
+            raise UserError(f"{path} names no codec, though it should (pretrained); export the model again")
         return {**package, "path": path}
     if "exported" not in package and "model" in package:
         state_name, state = select_state(package, None, path)
         package = {"best_state": state, "xp.cfg": package.get("xp.cfg"), "state": state_name, "version": __version__}
     if not isinstance(package.get("best_state"), dict):
         raise UserError(f"{path} holds no weights (best_state); export the model again")
+    check_tensors(package["best_state"], path)
     return {**package, "path": path}
 
 

@@ -21,6 +21,7 @@ from ..environment import AudioCraftEnvironment, resource_dir
 from ..errors import UserError
 from ..utils.checkpoint import checkpoint_name, resolve_checkpoint_path
 from ..utils.hub import hub_file, is_hub_id, url_file
+from ..utils.model_config import config_text
 from ..utils.weights import CODEC_FILE, CODEC_FOLDER, CONFIG_FILE, HF_CONFIG_FILE, LM_FILE, WEIGHTS_FILE, read_config
 
 if tp.TYPE_CHECKING:
@@ -92,6 +93,11 @@ def _lm_on_hub(repo: str, cache_dir: str | None) -> Path | None:
     return found if found is None or found.name == LM_FILE else _weights_on_hub(repo, CONFIG_FILE, cache_dir)
 
 
+def lm_file(repo: str, file: str, cache_dir: str | None, commit: str) -> Path | None:
+    """A file that belongs to a language model of the hub; None where the repository has none by that name."""
+    return hub_file(repo, (file,), cache_dir, _LM_WAYS_OUT, commit=commit)
+
+
 def _codec_on_hub(repo: str, cache_dir: str | None) -> Path | None:
     configs = (f"{CODEC_FOLDER}/{CONFIG_FILE}", CONFIG_FILE, HF_CONFIG_FILE)
     found = hub_file(repo, (CODEC_FILE, *configs), cache_dir, _CODEC_WAYS_OUT, _tells_of_codec)
@@ -109,7 +115,7 @@ def _tells_of_codec(path: Path) -> bool:
         except (ValueError, OSError, KeyError, TypeError):
             return False
     if path.name == CONFIG_FILE:
-        return read_config(path).get("compression_model_checkpoint") != INCLUDED_CODEC
+        return config_text(read_config(path), "compression_model_checkpoint") != INCLUDED_CODEC
     return True
 
 
@@ -194,7 +200,7 @@ def trained_codec(cfg: "DictConfig", path: Path) -> str:
     """
     if beside := _codec_beside(path):
         return beside
-    name = str(cfg.get("compression_model_checkpoint") or "")
+    name = config_text(cfg, "compression_model_checkpoint")
     if not name:
         raise UserError(f"{path} names no codec and no {CODEC_FILE} lies beside it; export the model again")
     if name == INCLUDED_CODEC:

@@ -77,7 +77,6 @@ class StreamingMultiheadAttention(nn.Module):
         # Copies made for playing (`inference.playing`) put other arithmetic on the same weights here: one layer for all
         # rows of the joint projection; with cross-attention two, for queries and for the rest.
         self.packed: tuple[tp.Callable[[Tensor], Tensor], ...] | None = None
-        self.register_load_state_dict_pre_hook(_rename_torch_attention)
 
     def forward(
         self, query: Tensor, source: Tensor | None = None, cache: KVCache | None = None, layer: int = 0
@@ -173,9 +172,3 @@ def _attend_once(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return scores.float().softmax(-1).to(v.dtype) @ v
-
-
-def _rename_torch_attention(module: nn.Module, state: dict[str, Tensor], prefix: str, *args: tp.Any) -> None:
-    """Checkpoints of the peer made with `custom=false memory_efficient=false` hold the same weights under `mha.`."""
-    for key in [key for key in state if key.startswith(prefix + "mha.")]:
-        state[prefix + key[len(prefix + "mha.") :]] = state.pop(key)

@@ -15,11 +15,13 @@ from ..data.token_dataset import TokenDataset
 from ..environment import AudioCraftEnvironment
 from ..errors import UserError
 from ..models import builders as model_builders
+from ..models import local_t5
 from ..models.codec_init import get_codebooks, init_from_codebooks
 from ..models.encodec import CompressionModel, encode_blocks
 from ..models.lm import LMModel
 from ..models.loaders import load_compression_model, load_lm_model_ckpt
 from ..modules.conditioners import ConditioningAttributes
+from ..utils.weights import with_own_attention_names
 from . import builders
 from .base import StandardSolver
 from .run_codec import fit_codec, keep_codec
@@ -75,6 +77,7 @@ class MusicGenSolver(GenerateStage, StandardSolver):
         self.compression_model = load_compression_model(codec, device=self.device).eval()
         self.compression_model.requires_grad_(False)
         fit_codec(self.compression_model, cfg)
+        local_t5.resolve_from_here(cfg)
         self.model = model_builders.get_lm_model(cfg)
         if cfg.init_from_codec:
             init_from_codebooks(self.model, get_codebooks(self.compression_model).cpu(), cfg.init_from_codec)
@@ -219,4 +222,4 @@ class MusicGenSolver(GenerateStage, StandardSolver):
 
     def load_from_pretrained(self, name: str) -> dict[str, Any]:
         """Weights of a language model on the hub or in a model folder."""
-        return load_lm_model_ckpt(name)["best_state"]
+        return with_own_attention_names(load_lm_model_ckpt(name)["best_state"])

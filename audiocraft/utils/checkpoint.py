@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,9 @@ def load_checkpoint(checkpoint_path: str | Path) -> Any:
         if is_zip:
             _check_sums(path)
         # Mapped, a tensor is read when it is used; only the zip layout (every torch since 1.6) can be.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about pickles that it then refuses
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except PermissionError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); change its permissions") from error
     except Exception as error:  # what a reader of pickles stumbles over in other bytes has any type: IndexError, …

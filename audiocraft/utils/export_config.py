@@ -48,24 +48,27 @@ def export_config(cfg: "DictConfig") -> str:
 
 def with_codec(text: str, name: str) -> str:
     """A language model's config, YAML text, that names this codec."""
-    from omegaconf import OmegaConf
-
-    cfg: tp.Any = OmegaConf.create(text)
-    if cfg.get("compression_model_checkpoint") == name:
-        return text
-    cfg["compression_model_checkpoint"] = name
-    return OmegaConf.to_yaml(cfg)
+    return with_value(text, "compression_model_checkpoint", name)
 
 
 def without_null_conditioners(text: str) -> str:
     """A language model's config, YAML text, with `conditioners: {}` for null or nothing."""
+    return text if _content(text).get("conditioners") is not None else with_value(text, "conditioners", {})
+
+
+def with_value(text: str, key: str, value: tp.Any) -> str:
+    """A config, YAML text, with another value of one of its own keys; all others stay as they are written."""
     from omegaconf import OmegaConf
 
-    cfg: tp.Any = OmegaConf.create(text)
-    if cfg.get("conditioners") is not None:
-        return text
-    cfg["conditioners"] = {}
-    return OmegaConf.to_yaml(cfg)
+    content = _content(text)
+    return text if content.get(key) == value else OmegaConf.to_yaml(OmegaConf.create({**content, key: value}))
+
+
+def _content(text: str) -> dict[str, tp.Any]:
+    """A config as plain data: to look up a value in OmegaConf's own form may be to look into the environment."""
+    from omegaconf import OmegaConf
+
+    return tp.cast(dict[str, tp.Any], OmegaConf.to_container(OmegaConf.create(text), resolve=False))
 
 
 def _drop(cfg: "DictConfig", key: str) -> None:

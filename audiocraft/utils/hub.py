@@ -28,10 +28,12 @@ def hub_file(
     cache_dir: str | None,
     ways_out: str,
     accept: tp.Callable[[Path], bool] = lambda path: True,
+    commit: str | None = None,
 ) -> Path | None:
     """Path of the first of `filenames` that a hub repository has and `accept` takes; None where there is no such one.
 
-    What is in the cache is taken as it is, without asking the net; else it is downloaded.
+    What is in the cache is taken as it is, without asking the net; else it is downloaded, of the newest commit where
+    none is given.
 
     Raises:
         UserError: the hub cannot be reached or refuses; `ways_out` ends the message.
@@ -45,13 +47,13 @@ def hub_file(
 
     cache_dir = cache_dir or get_audiocraft_cache_dir()
     for filename in filenames:
-        cached = try_to_load_from_cache(repo, filename, cache_dir=cache_dir)
+        cached = try_to_load_from_cache(repo, filename, cache_dir=cache_dir, revision=commit)
         if isinstance(cached, str) and accept(Path(cached)):
             return Path(cached)
     check_reachable(repo, ways_out)
     for filename in filenames:
         try:
-            path = Path(hf_hub_download(repo, filename, cache_dir=cache_dir))
+            path = Path(hf_hub_download(repo, filename, cache_dir=cache_dir, revision=commit))
         except LocalEntryNotFoundError as error:
             raise UserError(f"{repo} could not be downloaded from the hub; {ways_out}") from error
         except EntryNotFoundError:
@@ -66,6 +68,11 @@ def hub_file(
         if accept(path):
             return path
     return None
+
+
+def is_in_cache_of(path: Path, repo: str) -> bool:
+    """Whether a file was downloaded from that repository; it is then in a folder named after the commit."""
+    return is_hub_id(repo) and f"models--{repo.replace('/', '--')}" in path.parts
 
 
 def fetch_again(path: Path) -> str | None:

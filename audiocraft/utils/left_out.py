@@ -5,6 +5,7 @@
 
 import sys
 import typing as tp
+from fnmatch import fnmatchcase
 from importlib.machinery import ModuleSpec
 
 WHERE = "docs/COMPATIBILITY.md"
@@ -72,6 +73,26 @@ NAMES: dict[str, frozenset[str]] = {
 
 # Methods of MusicGen.
 METHODS = frozenset({"generate_with_chroma", "set_style_conditioner_params"})
+
+# Choices of the peer's config groups: solvers and conditioners of models that are not here.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "solver": (
+        "audiogen/*",
+        "diffusion/*",
+        "jasco/*",
+        "magnet/*",
+        "watermark/*",
+        "*melody*",
+        "*style*",
+        "*_audiogen_*",
+    ),
+    "conditioner": ("chord*", "chroma*", "clap*", "drum*", "jasco*", "style*", "text2sound"),
+}
+
+
+def is_choice(group: str, choice: str) -> bool:
+    """Whether a config group of the peer has a choice of that kind that is left out."""
+    return any(fnmatchcase(choice, pattern) for pattern in CHOICES.get(group, ()))
 
 
 def message(name: str) -> str:

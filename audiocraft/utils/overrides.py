@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, InterpolationToMissingValueError, OmegaConfBaseException
 
 from ..errors import UserError
+from . import left_out
 from .peer_keys import ignored_keys, peer_only_keys
 
 Compose = Callable[[Sequence[str]], DictConfig]
@@ -103,6 +104,8 @@ def check(argv: Sequence[str], groups: dict[str, list[str]], compose: Compose) -
     for arg, override in zip(argv, overrides):
         group = override.key_or_group
         if group in groups and override.value() not in groups[group]:
+            if left_out.is_choice(group, str(override.value())):
+                raise UserError(left_out.message(arg))
             # What recipes share lies beside them, but is none.
             choices = [name for name in groups[group] if group != "solver" or not name.endswith("default")]
             near = _nearest(str(override.value()), choices) or f"; choices: {', '.join(choices)}"

@@ -205,7 +205,20 @@ def select_state(
         raise UserError(f"{path} holds no {chosen!r} weights; choose one of {', '.join(have)}")
     if state is None and checkpoint.get("ema") and chosen != "ema":
         logger.warning("%s has no average yet (too few steps, see optim.ema.updates): the last weights are taken", path)
-    return chosen, {**_raw_state(checkpoint, "model"), **_raw_state(checkpoint, chosen)}
+    chosen_state = {**_raw_state(checkpoint, "model"), **_raw_state(checkpoint, chosen)}
+    check_tensors(chosen_state, path)
+    return chosen, chosen_state
+
+
+def check_tensors(state: dict[tp.Any, tp.Any], path: str | Path) -> None:
+    """Refuse what stands among the weights and is none: a file may hold anything plain there, sparse tensors too.
+
+    Raises:
+        UserError: there is such a thing.
+    """
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+            raise UserError(f"{path} holds something among its weights that is none ({name!r:.60}); export it again")
 
 
 def old_norm_name(key: str) -> str:
@@ -218,6 +231,14 @@ def old_norm_name(key: str) -> str:
 def with_old_norm_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The same tensors under `old_norm_name`."""
     return {old_norm_name(name): value for name, value in state.items()}
+
+
+def with_own_attention_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same tensors, those of attention under the names they have here.
+
+    Checkpoints of the peer made with `custom=false memory_efficient=false` hold the same weights under `mha.`.
+    """
+    return {name.replace(".mha.", "."): value for name, value in state.items()}
 
 
 def as_float32(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -271,10 +292,15 @@ def fill_model(model: nn.Module, state: dict[str, torch.Tensor], path: str | Pat
             for name, value in need.items()
             if name in have and state[name].shape != value.shape
         ),
+        *(
+            f"{name} is {state[name].dtype}, not {value.dtype}"
+            for name, value in need.items()
+            if name in have and value.is_floating_point() and not state[name].is_floating_point()
+        ),
     ]
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise UserError(f"the weights in {path} do not fit its config: {wrong[0]}{more}; export it again")
+        raise UserError(f"the weights in {path} do not fit its config: {wrong[0]}{more}; export its run again")
     for name, value in state.items():
         # One pass over memory that is read anyway; a sum in float32 does not overflow where weights are weights.
         if value.is_floating_point() and not torch.isfinite(value.sum(dtype=torch.float32)):

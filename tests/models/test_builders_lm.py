@@ -81,6 +81,20 @@ def test_values_that_are_not_served(cfg: DictConfig, change: dict, told: str):
         builders.get_lm_model(OmegaConf.merge(cfg, change))
 
 
+def test_a_single_condition_may_be_named_without_a_list(cfg: DictConfig):
+    assert builders.get_condition_fuser(OmegaConf.create({"fuser": {"cross": "description"}})).fuse2cond == {
+        "sum": [],
+        "prepend": [],
+        "cross": ["description"],
+    }
+
+
+def test_a_missing_model_is_not_called_a_codec(cfg: DictConfig):
+    cfg.transformer_lm = None
+    with pytest.raises(UserError, match=r"which its language model needs; start from solver=musicgen/default"):
+        builders.get_lm_model(cfg)
+
+
 def test_guidance_and_dropout_reach_the_model(cfg: DictConfig):
     cfg.classifier_free_guidance = {"training_dropout": 0.4, "inference_coef": 2.5}
     cfg.attribute_dropout = {"args": {"active_on_eval": False}, "text": {"description": 0.2}}

@@ -147,6 +147,35 @@ def test_models_cannot_ask_the_environment(model_folder: Path, tmp_path: Path, s
     assert secret not in str(error.value)
 
 
+UNANSWERED = ("${${oc.env:TOKEN_OF_MINE}}", "${oc.env:NO_SUCH_TOKEN}", "${oc.env:${name}}", "${nowhere}")
+
+
+@pytest.mark.parametrize("text", UNANSWERED)
+@pytest.mark.parametrize("key", ["compression_model_checkpoint", "conditioners"])
+@pytest.mark.parametrize("format", ["peer", "safetensors"])
+def test_exports_cannot_ask_the_environment(
+    model_folder: Path, tmp_path: Path, secret: str, format: str, key: str, text: str
+) -> None:
+    """Nor does a reference that leads nowhere stop one, where the model can do without."""
+    package = torch.load(model_folder / "state_dict.bin", weights_only=True)
+    cfg = {**yaml.safe_load(package["xp.cfg"]), "name": "TOKEN_OF_MINE", key: text}
+    torch.save({**package, "xp.cfg": yaml.safe_dump(cfg)}, model_folder / "state_dict.bin")
+    if key == "conditioners":
+        with pytest.raises(UserError) as error:
+            export_model(model_folder, tmp_path / "out", format=format)
+        assert secret not in str(error.value) and "\n" not in str(error.value)
+        return
+    out = export_model(model_folder, tmp_path / "out", format=format)
+    files = [file for file in out.rglob("*") if file.is_file()]
+    assert files and not [file for file in files if secret.encode() in file.read_bytes()]
+    MusicGen.get_pretrained(out, "cpu")
+    for file in model_folder.glob("compression*"):  # without it the config is asked for a name
+        file.unlink()
+    with pytest.raises(UserError) as error:
+        MusicGen.get_pretrained(model_folder, "cpu")
+    assert secret not in str(error.value) and "\n" not in str(error.value)
+
+
 def test_hugging_face_configs_cannot_ask_either(golden: Path, tmp_path: Path, secret: str) -> None:
     folder = shutil.copytree(golden / "codec_hf", tmp_path / "codec")
     config = json.loads((folder / "config.json").read_text())
@@ -174,9 +203,9 @@ def test_files_beside_are_files_within(golden: Path, tmp_path: Path) -> None:
     package = torch.load(folder / "state_dict.bin", weights_only=True)
     package["xp.cfg"] = package["xp.cfg"].replace("name: ./t5", "name: ./../private")
     torch.save(package, folder / "state_dict.bin")
-    out = export_model(folder, tmp_path / "out" / "model", format="safetensors")
-    assert not [path for path in (tmp_path / "out").rglob("*") if path.name == "spiece.model"]
-    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["codec"]
+    with pytest.raises(UserError, match=r"private is outside of the model's folder; put it there"):
+        export_model(folder, tmp_path / "out" / "model", format="safetensors")
+    assert not (tmp_path / "out").exists()
 
 
 def test_codecs_that_name_each_other(tmp_path: Path) -> None:

@@ -140,17 +140,6 @@ def test_a_codec_that_is_only_named(model_folder: Path, tmp_path: Path, monkeypa
     assert asked == ["facebook/encodec_32khz"]
 
 
-def test_texts_and_the_t5_beside_them(golden: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(golden / "lm_text", tmp_path / "text")
-    shutil.copy(golden / "codec_ac" / "compression_state_dict.bin", folder)
-    out = export_model(folder, tmp_path / "out", format="safetensors")
-    assert {"t5/config.json", "t5/model.safetensors", "t5/spiece.model"} <= files(out)
-    card = (out / "README.md").read_text()
-    assert "from texts (description)" in card and "--text" in card and "model.generate([" in card
-    lm = loaders.load_lm_model(out)
-    assert lm.condition_provider.conditioners["description"].name == str(out / "t5")
-
-
 @pytest.mark.parametrize("source", ["codec_ac", "codec_hf", "//pretrained/mini_32khz"])
 def test_codecs(golden: Path, tmp_path: Path, source: str) -> None:
     name = source if source.startswith("//") else golden / source
@@ -190,6 +179,29 @@ def test_newer_names_of_weight_norm(golden: Path, tmp_path: Path, file: str) -> 
     )
     out = read(export_model(tmp_path, tmp_path / "out") / "compression_state_dict.bin")
     assert out["best_state"].keys() == package["best_state"].keys()
+
+
+def with_torch_attention(path: Path) -> None:
+    """Make a language model's export what the peer writes without kernels of its own: it then wraps torch's attention,
+    whose weights are called `mha.`."""
+    package = read(path)
+    cfg = yaml.safe_load(package["xp.cfg"])
+    cfg["transformer_lm"] |= {"custom": False, "memory_efficient": False}
+    state = {name.replace("self_attn.", "self_attn.mha."): value for name, value in package["best_state"].items()}
+    assert state.keys() != package["best_state"].keys()
+    torch.save({**package, "best_state": state, "xp.cfg": yaml.safe_dump(cfg)}, path)
+
+
+def test_names_of_torch_attention(model_folder: Path, tmp_path: Path) -> None:
+    """They play the same, and stay in an export in the peer's layout, where the config asks for them."""
+    wanted = codes(model_folder)
+    with_torch_attention(model_folder / "state_dict.bin")
+    assert torch.equal(codes(model_folder), wanted)
+    own = export_model(model_folder, tmp_path / "own", format="safetensors")
+    assert torch.equal(codes(own), wanted)
+    before, after = (read(f / "state_dict.bin") for f in (model_folder, export_model(own, tmp_path / "back")))
+    assert same(after["best_state"], before["best_state"])
+    assert not yaml.safe_load(after["xp.cfg"])["transformer_lm"]["memory_efficient"]
 
 
 @pytest.mark.parametrize("none", ["null", "{}", "absent"])

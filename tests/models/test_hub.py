@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from audiocraft.errors import UserError
 from audiocraft.models import loaders
@@ -140,6 +141,52 @@ def test_repositories(hub: tuple[Path, str, list[str]], run_folder: Path, golden
     good = [("model", "some/own"), ("model", "some/peer"), *(("codec", name) for name in codecs[:-1])]
     again = load(good)
     assert again == {name: told[name] for name in again} and not asked
+
+
+TEXT_SCRIPT = """
+import sys
+from audiocraft.models import MusicGen
+from audiocraft.models.export import export_model
+
+model = MusicGen.get_pretrained("some/text", "cpu")
+model.set_generation_params(duration=0.2, use_sampling=False)
+print(model.generate(["slow strings"], return_tokens=True)[1].sum().item())
+export_model("some/text", sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_a_t5_beside_the_model(
+    hub: tuple[Path, str, list[str]], golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: bool
+) -> None:
+    """It is fetched with the model, once, and nothing else of its folder is."""
+    pytest.importorskip("transformers")
+    root, address, asked = hub
+    folder = shutil.copytree(golden / "lm_text", tmp_path / "text")
+    shutil.copy(golden / "codec_ac" / "compression_state_dict.bin", folder)
+    repo = export_model(folder, root / "some" / "text", format="safetensors")
+    (repo / "t5" / "video.mp4").write_bytes(b"long")
+    if parts:
+        weights = load_file(repo / "t5" / "model.safetensors")
+        (repo / "t5" / "model.safetensors").unlink()
+        name = "model-00001-of-00001.safetensors"
+        save_file(weights, repo / "t5" / name, metadata={"format": "pt"})
+        index = {"metadata": {}, "weight_map": dict.fromkeys(weights, name)}
+        (repo / "t5" / "model.safetensors.index.json").write_text(json.dumps(index))
+    environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1"}
+    environment.pop("AUDIOCRAFT_CACHE_DIR", None)
+
+    def play(out: Path) -> str:
+        command = [sys.executable, "-c", TEXT_SCRIPT, str(out)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    told = play(tmp_path / "out")
+    assert (tmp_path / "out" / "t5" / "spiece.model").is_file()
+    assert any("t5/config.json" in line for line in asked) and not any("video" in line for line in asked)
+    asked.clear()
+    assert play(tmp_path / "again") == told and not asked
 
 
 def test_a_download_that_breaks_off_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

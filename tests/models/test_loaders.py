@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from audiocraft.errors import UserError
 from audiocraft.models import loaders
 from audiocraft.models.encodec import CompressionModel
+from audiocraft.models.export import FORMATS, export_model
 from audiocraft.utils import hub
 
 
@@ -151,6 +152,27 @@ def test_damaged_files(model_folder: Path, how: str, says: str) -> None:
             load(model_folder)
         message = str(error.value)
         assert says in message and "\n" not in message and file in message
+
+
+@pytest.mark.parametrize("how", ["lacks one", "one too many", "wrong shape", "no numbers"])
+@pytest.mark.parametrize("file", ["state_dict.bin", "compression_state_dict.bin"])
+def test_what_does_not_load_is_not_exported(model_folder: Path, tmp_path: Path, file: str, how: str) -> None:
+    """Of a language model, of its codec, and of a codec alone."""
+    if how == "no numbers":
+        package = torch.load(model_folder / file, weights_only=True)
+        name = next(name for name, value in package["best_state"].items() if value.is_floating_point())
+        package["best_state"][name] = torch.full_like(package["best_state"][name], float("nan"))
+        torch.save(package, model_folder / file)
+    else:
+        _break(model_folder / file, how)
+    sources = [model_folder]
+    if file.startswith("compression"):
+        sources.append(model_folder / file)
+    for source in sources:
+        for format in FORMATS:
+            with pytest.raises(UserError, match=file):
+                export_model(source, tmp_path / "out", format=format)
+    assert not (tmp_path / "out").exists()
 
 
 def test_damaged_safetensors(golden: Path, tmp_path: Path) -> None:

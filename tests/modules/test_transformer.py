@@ -105,15 +105,6 @@ def test_cross_attention_is_computed_once_per_cache():
     assert cache.cross[0][0] is kept
 
 
-def test_weights_of_torch_attention_load():
-    """The peer without its own kernels wraps torch's attention, and its checkpoints then have `mha.` in the names."""
-    attention = StreamingMultiheadAttention(8, 2)
-    state = attention.state_dict()
-    other = StreamingMultiheadAttention(8, 2)
-    other.load_state_dict({f"mha.{key}": value for key, value in state.items()})
-    assert all(torch.equal(a, b) for a, b in zip(other.state_dict().values(), state.values()))
-
-
 def test_dropout_acts_in_training_only():
     model = transformer(dropout=0.5)
     x = torch.randn(1, 5, 32)

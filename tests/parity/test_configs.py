@@ -30,12 +30,12 @@ def leaves(node: dict, prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def theirs(name: str) -> dict[str, Any]:
-    return leaves(yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()))
+def theirs(name: str, resolve: bool = False) -> dict[str, Any]:
+    return leaves(yaml.safe_load((CONFIGS / f"{name}{'.resolved' if resolve else ''}.yaml").read_text()))
 
 
-def ours(name: str) -> dict[str, Any]:
-    cfg: Any = OmegaConf.to_container(train.main.make_xp(OVERRIDES[name]).cfg)
+def ours(name: str, resolve: bool = False) -> dict[str, Any]:
+    cfg: Any = OmegaConf.to_container(train.main.make_xp(OVERRIDES[name]).cfg, resolve=resolve)
     return leaves(cfg)
 
 
@@ -43,9 +43,11 @@ def is_left_out(key: str) -> bool:
     return any(covers(pattern, key) for pattern in LEFT_OUT)
 
 
+@pytest.mark.parametrize("resolve", [False, True])
 @pytest.mark.parametrize("name", OVERRIDES)
-def test_every_difference_is_on_the_page(name: str) -> None:
-    peer, here = theirs(name), ours(name)
+def test_every_difference_is_on_the_page(name: str, resolve: bool) -> None:
+    """As it is written, and with all references looked up."""
+    peer, here = theirs(name, resolve), ours(name, resolve)
     assert [key for key in peer.keys() - here.keys() if not is_left_out(key)] == []
     assert here.keys() - peer.keys() <= OURS
     assert [key for key in here if is_left_out(key)] == []

@@ -1,6 +1,7 @@
 """Files written here hold what the peer's loader and builders look for: keys, types, config; at full size and tiny."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,7 @@ def test_a_run_of_the_peers_command_exports_the_peers_file(
 def test_what_the_peer_wrote_comes_back_as_it_was(golden: Path, tmp_path: Path, name: str) -> None:
     """Into our layout and back: no tensor, no type and no key of the config is lost."""
     first = golden / name / "state_dict.bin"
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "state_dict.bin").write_bytes(first.read_bytes())
+    source = shutil.copytree(golden / name, tmp_path / "source")
     codec = golden / "codec_ac" / "compression_state_dict.bin"
     (source / "compression_state_dict.bin").write_bytes(codec.read_bytes())
     back = export_model(export_model(source, tmp_path / "own", format="safetensors"), tmp_path / "back")

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from audiocraft.data.manifest import AudioMeta, save_audio_meta
 from audiocraft.errors import UserError
 from audiocraft.models import MusicGen
 from audiocraft.models import builders as model_builders
-from audiocraft.models.export import export_model, export_pretrained_compression_model
+from audiocraft.models.export import FORMATS, export_model, export_pretrained_compression_model
 from audiocraft.models.lm import LMModel
 from audiocraft.modules.conditioners import T5Conditioner
 from audiocraft.solvers.musicgen import MusicGenSolver, compute_cross_entropy
@@ -379,6 +380,30 @@ def test_texts_from_training_to_sound(material: Path, golden: Path, tmp_path: Pa
     assert not torch.equal(takes[0][0], takes[0][1]) and not torch.equal(takes[0][0], takes[0][2])
 
 
+@pytest.mark.parametrize("name", ["./t5", "t5"])
+def test_a_t5_in_the_folder_one_starts_in(
+    material: Path, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The run and its exports play from any folder, the exports also without that T5, and a resumed run is the same."""
+    pytest.importorskip("transformers")
+    shutil.copytree(golden / "lm_text" / "t5", tmp_path / "t5")
+    options = settings(material, *TEXT, f"conditioners.description.t5.name={name}", "generate.every=null")
+    run = train.run([*options, "optim.epochs=1"])
+    assert train.run([*options, "optim.epochs=1"]).folder == run.folder
+    away = tmp_path / "away"
+    away.mkdir()
+    monkeypatch.chdir(away)
+    takes = []
+    for source in (run.folder, *(export_model(run.folder, away / form, format=form) for form in FORMATS)):
+        if source != run.folder:
+            assert (source / "t5" / "spiece.model").is_file()
+            shutil.rmtree(tmp_path / "t5", ignore_errors=True)
+        model = MusicGen.get_pretrained(source, "cpu")
+        model.set_generation_params(duration=0.4, use_sampling=False)
+        takes.append(model.generate(["a hum"]))
+    assert all(torch.equal(take, takes[0]) for take in takes)
+
+
 def test_without_texts_no_text_encoder_is_needed(material: Path) -> None:
     assert train.run(settings(material, *TEXT, "optim.epochs=1", "generate.every=1")).finished
 
@@ -470,7 +495,11 @@ def test_continue_from_an_export(material: Path, tmp_path: Path) -> None:
     torch.save(package, folder / "state_dict.bin")
     export_pretrained_compression_model(str(material / "codec"), folder)
     own = export_model(folder, tmp_path / "own", format="safetensors")
+    # As the peer writes it where it wraps torch's attention.
+    wrapped = {name.replace("self_attn.", "self_attn.mha."): value for name, value in state.items()}
+    torch.save({**package, "best_state": wrapped}, tmp_path / "wrapped.bin")
     sources = (folder, folder / "state_dict.bin", own, own / "model.safetensors", f"//pretrained/{own}")
+    sources = (*sources, tmp_path / "wrapped.bin")
     for source in (*sources, f"//pretrained/{folder}"):
         run = train.run(
             settings(material, f"continue_from={source}", "optim.epochs=1", "optim.lr=0", "generate.every=null")

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import pickle
 import random
 from pathlib import Path
 
@@ -56,6 +57,17 @@ def test_damaged_files(content: bytes, tmp_path: Path) -> None:
     path.rename(tmp_path / "song.wav")
     with pytest.raises(UserError, match=r"song\.wav is damaged or no checkpoint.*; check the path"):
         files.load_checkpoint(tmp_path / "song.wav")
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_bare_pickle_is_refused_without_a_warning(
+    tmp_path: Path, protocol: int, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = tmp_path / "checkpoint.th"
+    path.write_bytes(pickle.dumps({"model": Path("a")}, protocol=protocol))
+    with pytest.raises(UserError, match="holds pickled objects, which are not read"):
+        files.load_checkpoint(path)
+    assert not recwarn.list
 
 
 def test_damage_inside_a_tensor_is_seen(tmp_path: Path) -> None:

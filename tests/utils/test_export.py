@@ -110,6 +110,16 @@ def test_refusals(run_folder: Path, golden: Path, tmp_path: Path) -> None:
         export_model(run_folder, out)
 
 
+def test_a_run_that_does_not_load_is_not_exported(run_folder: Path, tmp_path: Path) -> None:
+    checkpoint = read(run_folder / "checkpoint.th")
+    checkpoint["ema"]["state"]["model"]["out_norm.bias"][0] = float("nan")
+    torch.save(checkpoint, run_folder / "checkpoint.th")
+    with pytest.raises(UserError, match=r"the training has diverged; take an earlier epoch \(export --epoch\)"):
+        export_model(run_folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    export_model(run_folder, tmp_path / "out", epoch=1)
+
+
 def test_an_average_of_nothing_is_not_exported(run_folder: Path, model_folder: Path, tmp_path: Path) -> None:
     """A run shorter than `optim.ema.updates` steps has an average that is still its random start."""
     checkpoint = read(run_folder / "checkpoint.th")

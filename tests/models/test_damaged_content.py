@@ -1,0 +1,87 @@
+"""Files that can be read, with something in them where another thing belongs: one line says so, on playing and on
+export."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from audiocraft.errors import UserError
+from audiocraft.models import MusicGen
+from audiocraft.models.export import FORMATS, export_model
+
+FILES = ("state_dict.bin", "compression_state_dict.bin")
+
+
+def refused(folder: Path, out: Path, says: str) -> None:
+    with pytest.raises(UserError, match=says) as error:
+        MusicGen.get_pretrained(folder, "cpu")
+    assert "\n" not in str(error.value)
+    for format in FORMATS:
+        with pytest.raises(UserError, match=says):
+            export_model(folder, out, format=format)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("value", ["x", [1], 5, "${nowhere}"], ids=str)
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("conditioners", "does not describe a model"),
+        ("interleave_stereo_codebooks", "does not describe a model"),
+        ("dataset", r"its dataset\.segment_duration is no number"),
+        ("dataset.segment_duration", r"its dataset\.segment_duration is no number"),
+        ("sample_rate", "its sample_rate is no number"),
+    ],
+)
+def test_values_of_the_config(model_folder: Path, tmp_path: Path, key: str, says: str, value: Any) -> None:
+    if value == 5 and key in ("dataset.segment_duration", "sample_rate"):
+        value = -5
+    path = model_folder / "state_dict.bin"
+    package = torch.load(path, weights_only=True)
+    cfg = yaml.safe_load(package["xp.cfg"])
+    *parents, last = key.split(".")
+    node = cfg
+    for parent in parents:
+        node = node[parent]
+    node[last] = value
+    torch.save({**package, "xp.cfg": yaml.safe_dump(cfg)}, path)
+    refused(model_folder, tmp_path / "out", f"the config inside .*{says}")
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("kind", ["text", "number", "null", "list", "sparse", "integers", "nameless"])
+def test_values_among_the_weights(model_folder: Path, tmp_path: Path, file: str, kind: str) -> None:
+    path = model_folder / file
+    package = torch.load(path, weights_only=True)
+    state = package["best_state"]
+    name = next(name for name, value in state.items() if name.endswith("bias"))
+    others: dict[str, Any] = {
+        "text": "x",
+        "number": 3.0,
+        "null": None,
+        "list": [1.0],
+        "sparse": torch.zeros_like(state[name]).to_sparse(),
+        "integers": torch.zeros_like(state[name], dtype=torch.int64),
+    }
+    state[5 if kind == "nameless" else name] = others.get(kind, torch.zeros(1))
+    torch.save(package, path)
+    says = "is torch.int64, not torch.float32" if kind == "integers" else "something among its weights that is none"
+    refused(model_folder, tmp_path / "out", f"{file} .*{says}")
+
+
+@pytest.mark.parametrize("name", [None, 5, "", ["a"]], ids=str)
+def test_the_name_of_a_codec(model_folder: Path, tmp_path: Path, name: Any) -> None:
+    package = {"pretrained": name, "version": "1.3.0", "exported": True}
+    torch.save(package, model_folder / "compression_state_dict.bin")
+    refused(model_folder, tmp_path / "out", r"compression_state_dict\.bin names no codec")
+
+
+def test_values_among_the_weights_of_a_run(run_folder: Path, tmp_path: Path) -> None:
+    path = run_folder / "checkpoint.th"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["ema"]["state"]["model"]["out_norm.bias"] = "x"
+    torch.save(checkpoint, path)
+    refused(run_folder, tmp_path / "out", "something among its weights that is none")
