@@ -22,7 +22,7 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
     """Parse the command line, measure, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scales", nargs="+", choices=SCALES, default=list(SCALES))
-    built_help = "scales to build and to play; the default is all of up to 200 M parameters"
+    built_help = "scales to build and to play; the default is all up to small"
     parser.add_argument("--built", nargs="*", choices=SCALES, default=list(BUILT_SCALES), help=built_help)
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"), help="folder of record, figure and weights")
     parser.add_argument("--draw-only", action="store_true", help="measure nothing, draw what OUT/size.jsonl holds")

@@ -49,11 +49,14 @@ class Sizes:
 
 def table(sizes: Sizes) -> str:
     """All numbers as text."""
-    formats = list(sizes.scales[0]["files"])
+    formats = max((list(record["files"]) for record in sizes.scales), key=len)
     lines = [f"{'scale':8}{'LM parameters':>16}{'codec':>14}  " + "".join(f"{name:>23}" for name in formats)]
     for record in sizes.scales:
         cells = []
         for name in formats:
+            if name not in record["files"]:
+                cells.append("–")
+                continue
             mark = "" if name in record["weighed"] else " (computed)"
             cells.append(f"{record['files'][name] / 1e6:,.0f} MB{mark}")
         lines.append(
@@ -117,13 +120,15 @@ def _draw_files(axes: "Axes", sizes: Sizes) -> None:
     _prepare(axes, "model folder on disk, codec included, MB")
     for name, (marker, colour, label) in FORMATS.items():
         for place, record in enumerate(sizes.scales):
+            if name not in record["files"]:
+                continue
             weighed = name in record["weighed"]
             megabytes = record["files"][name] / 1e6
             face = colour if weighed else "white"
             axes.plot(megabytes, place, marker, color=colour, markerfacecolor=face, markersize=7, zorder=3)
         axes.plot([], [], marker, color=colour, markersize=7, label=label)
     for place, record in enumerate(sizes.scales):
-        drawn = [record["files"][name] / 1e6 for name in FORMATS]
+        drawn = [record["files"][name] / 1e6 for name in FORMATS if name in record["files"]]
         axes.plot([min(drawn), max(drawn)], [place, place], color=GUIDE, linewidth=2, zorder=1)
         axes.text(max(drawn) * 1.2, place, f"{max(drawn):,.0f}", va="center", fontsize=8.5, color=INK)
         axes.text(min(drawn) / 1.2, place, f"{min(drawn):,.0f}", va="center", ha="right", fontsize=8.5, color=INK)
@@ -131,7 +136,7 @@ def _draw_files(axes: "Axes", sizes: Sizes) -> None:
     smallest = min(min(record["files"].values()) for record in sizes.scales) / 1e6
     largest = max(max(record["files"].values()) for record in sizes.scales) / 1e6
     axes.set_xlim(smallest / 2.4, largest * 3)
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 0.0), fontsize=8, frameon=False, handletextpad=0.3)
+    axes.legend(loc="upper right", bbox_to_anchor=(1.01, 1.02), fontsize=8, frameon=False, handletextpad=0.3)
 
 
 def _draw_memory(axes: "Axes", sizes: Sizes) -> None:
@@ -174,8 +179,8 @@ def _caption(sizes: Sizes) -> list[str]:
     newest_scale = max(sizes.scales, key=lambda record: record["session"])
     lines = [
         "Random weights; codec: the 32 kHz EnCodec of the published models. Full marks: files that were written; "
-        "hollow ones: computed from the shapes of the tensors. The musicgen scales listen to text; their T5 (t5-base: "
-        "110 M parameters) is no part of these numbers.",
+        "hollow ones: computed from the shapes of the tensors. The musicgen scales listen to text, which the ONNX "
+        "player does not; their T5 (t5-base: 110 M parameters) is no part of files and parameters.",
         f"{newest_scale['machine']}; torch {newest_scale['versions'].get('torch', '?')}; commit "
         f"{newest_scale['commit']}; {newest_scale['date'][:10]}.",
     ]

@@ -21,7 +21,7 @@ if tp.TYPE_CHECKING:
     from audiocraft.models.lm import LMModel
 
 # Scales that are built: their files are weighed and their memory is measured; of the others it would take long.
-BUILT_SCALES = ("xsmall", "pico", "nano", "micro")
+BUILT_SCALES = ("xsmall", "pico", "nano", "micro", "small")
 MEMORY_ENGINES = ("torch", "player-int8")
 MEMORY_BATCH, MEMORY_SECONDS = 10, 10.0
 _WEIGHT_FILES = (".bin", ".safetensors", ".onnx", ".weights")
@@ -73,15 +73,19 @@ def count(scale: str) -> dict[str, tp.Any]:
 
 
 def file_bytes(counted: dict[str, tp.Any]) -> dict[str, int]:
-    """Bytes of a model folder in each format, from its numbers: codec included, headers (a few KB) not."""
+    """Bytes of a model folder in each format, from its numbers: codec included, headers (a few KB) not.
+
+    The ONNX player plays no models with text.
+    """
     whole = counted["lm_state"] + counted["codec_state"]
+    files = {"peer, float32": 4 * whole, "safetensors, float32": 4 * whole, "peer, float16": 2 * whole}
+    if counted["text"]:
+        return files
     # A player needs the codec's decoder and codebooks, of which a codec keeps a running sum beside them.
     decoder = 4 * (counted["codec_decoder"] + (counted["codec_state"] - counted["codec"]) // 2)
     matrices, tables = counted["lm_matrices"], counted["lm_tables"]
     return {
-        "peer, float32": 4 * whole,
-        "safetensors, float32": 4 * whole,
-        "peer, float16": 2 * whole,
+        **files,
         "ONNX, float32": 4 * counted["lm_state"] + decoder,
         "ONNX, int8": matrices + 2 * tables + 4 * (counted["lm_state"] - matrices - tables) + decoder,
     }
@@ -115,7 +119,7 @@ def _build_and_play(scale: str, out: Path, record: Path, stamp: Record) -> dict[
         print(f"skipped: {scale}: {error}")
         return weighed
     weighed["peer, float32"] = weigh(Path(source.path))
-    for name in MEMORY_ENGINES:
+    for name in MEMORY_ENGINES[: 1 if scale in TEXT_SCALES else None]:
         engine = Engine(name, source, "cpu", out / "weights")
         print(f"… {scale}, {name}: {MEMORY_BATCH} clips of {MEMORY_SECONDS:g} s", end="", flush=True)
         try:

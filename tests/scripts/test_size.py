@@ -26,6 +26,7 @@ def test_numbers_are_those_of_the_peer(golden: Path) -> None:
 
 def test_files_hold_four_two_or_one_byte_per_number() -> None:
     counted = {
+        "text": False,
         "lm_state": 1000,
         "lm_matrices": 900,
         "lm_tables": 80,
@@ -40,6 +41,7 @@ def test_files_hold_four_two_or_one_byte_per_number() -> None:
         "ONNX, float32": 4 * (1000 + 150 + 25),
         "ONNX, int8": 900 + 2 * 80 + 4 * (20 + 150 + 25),
     }
+    assert not any("ONNX" in name for name in sizes.file_bytes({**counted, "text": True}))
 
 
 def test_a_folder_weighs_what_its_weights_do(tmp_path: Path) -> None:
@@ -57,6 +59,7 @@ def record(tmp_path: Path) -> Path:
     stamp = {"session": "2026-01-02", "date": "2026-01-02", "commit": "abc1234", "machine": "a machine", "versions": {}}
     for scale, lm, text in (("small", 420_371_456, True), ("micro", 134_246_400, False)):
         counted = {
+            "text": text,
             "lm_state": lm,
             "lm_matrices": lm // 2,
             "lm_tables": 10,
@@ -64,7 +67,7 @@ def record(tmp_path: Path) -> Path:
             "codec_state": 120,
             "codec_decoder": 50,
         }
-        line = {**stamp, "what": "scale", "scale": scale, "lm": lm, "text": text, **counted}
+        line = {**stamp, "what": "scale", "scale": scale, "lm": lm, **counted}
         line |= {"files": sizes.file_bytes(counted), "weighed": [] if text else ["peer, float32"]}
         append(tmp_path / "size.jsonl", line)
     memory = {"scale": "micro", "engine": "torch", "precision": "int8", "peak_mib": 1234.0, "total": 20.0}
@@ -75,7 +78,7 @@ def record(tmp_path: Path) -> Path:
 def test_the_table_goes_from_small_to_large(record: Path) -> None:
     lines = table(Sizes([json.loads(line) for line in record.read_text().splitlines()])).splitlines()
     assert [line.split()[0] for line in lines] == ["scale", "micro", "small", "micro"]
-    assert "134,246,400" in lines[1] and lines[1].count("computed") == 4 and lines[2].count("computed") == 5
+    assert "134,246,400" in lines[1] and lines[1].count("computed") == 4 and lines[2].count("computed") == 3
     assert "1234 MiB" in lines[3]
 
 
