@@ -1,4 +1,4 @@
-"""Tests of the training loop share the toy that lies beside them."""
+"""Tests of the training loop share what lies beside them."""
 
 import sys
 from pathlib import Path
@@ -8,6 +8,14 @@ import pytest
 HERE = str(Path(__file__).resolve().parent)
 if HERE not in sys.path:
     sys.path.insert(0, HERE)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny codec and four short files in a manifest."""
+    from tiny_lm import write_material
+
+    return write_material(tmp_path_factory.mktemp("material"))
 
 
 @pytest.fixture

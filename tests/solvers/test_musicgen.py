@@ -1,140 +1,30 @@
 """The language model's training from audio files to samples, tiny, through the real entry point."""
 
 import json
-import math
-import os
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 from omegaconf import OmegaConf
+from tiny_lm import (
+    DURATIONS,
+    RATE,
+    assert_same_metrics,
+    build,
+    metrics_of,
+    settings,
+    stop_after,
+)
 
 from audiocraft import __version__, train
 from audiocraft.data.audio import audio_read
-from audiocraft.data.manifest import AudioMeta, save_audio_meta
 from audiocraft.errors import UserError
-from audiocraft.models import MusicGen
-from audiocraft.models import builders as model_builders
-from audiocraft.models.export import FORMATS, export_model, export_pretrained_compression_model
-from audiocraft.models.lm import LMModel
-from audiocraft.modules.conditioners import T5Conditioner
-from audiocraft.solvers.musicgen import MusicGenSolver, compute_cross_entropy
+from audiocraft.models.export import export_model, export_pretrained_compression_model
+from audiocraft.solvers.musicgen import compute_cross_entropy
 
-RATE = 16000
-DURATIONS = (3.0, 2.1, 0.7, 0.25)
-
-
-def write_codec(folder: Path, *overrides: str) -> Path:
-    """An export of a tiny codec with random weights: 16 kHz, 25 frames/s, 4 codebooks of 64."""
-    cfg = train.main.make_xp(["solver=compression/debug", "dset=audio/example", f"sample_rate={RATE}", *overrides]).cfg
-    torch.manual_seed(0)
-    model = model_builders.get_compression_model(cfg)
-    for layer in model.quantizer.vq.layers:
-        layer._codebook.embed.normal_(std=0.1)
-        layer._codebook.inited.fill_(1)
-    folder.mkdir()
-    package = {
-        "best_state": model.state_dict(),
-        "xp.cfg": OmegaConf.to_yaml(cfg, resolve=True),
-        "version": __version__,
-        "exported": True,
-    }
-    torch.save(package, folder / "compression_state_dict.bin")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a codec and four short files in a manifest."""
-    folder = tmp_path_factory.mktemp("material")
-    write_codec(folder / "codec")
-    rng = np.random.default_rng(0)
-    meta = []
-    for i, seconds in enumerate(DURATIONS):
-        path = folder / f"{i}.wav"
-        time = np.arange(int(seconds * RATE)) / RATE
-        wave = 0.3 * np.sin(2 * np.pi * 110 * (i + 1) * time) + 0.1 * rng.standard_normal(len(time))
-        soundfile.write(path, wave, RATE)
-        meta.append(AudioMeta(str(path), seconds, RATE))
-    save_audio_meta(folder / "data.jsonl", meta)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("AUDIOCRAFT_DORA_DIR", raising=False)
-
-
-def settings(material: Path, *overrides: str) -> list[str]:
-    sources = [f"datasource.{split}={material}" for split in ("train", "valid", "evaluate", "generate")]
-    return [
-        "solver=musicgen/debug",
-        *sources,
-        f"compression_model_checkpoint={material}/codec",
-        f"sample_rate={RATE}",
-        "transformer_lm.dim=16",
-        "transformer_lm.num_heads=2",
-        "transformer_lm.num_layers=1",
-        "transformer_lm.card=64",
-        "dataset.segment_duration=1",
-        "dataset.batch_size=2",
-        "dataset.valid.num_samples=3",
-        "dataset.evaluate.num_samples=3",
-        "dataset.generate.num_samples=3",
-        "generate.every=2",
-        "generate.lm.prompt_duration=0.4",
-        "generate.lm.top_k=20",
-        "optim.epochs=2",
-        "optim.updates_per_epoch=4",
-        "optim.lr=1e-2",
-        "logging.progress=off",
-        *overrides,
-    ]
-
-
-def build(material: Path, *overrides: str) -> MusicGenSolver:
-    """The solver as the entry point builds it, not yet run."""
-    xp = train.main.make_xp(settings(material, *overrides))
-    train.main.init_xp(xp)
-    with xp.enter():
-        return MusicGenSolver(xp.cfg)
-
-
-def metrics_of(folder: Path) -> list[dict[str, dict[str, float]]]:
-    """What a run measured, without times."""
-    history = json.loads((folder / "history.json").read_text())
-    return [
-        {stage: {k: v for k, v in values.items() if k != "duration"} for stage, values in epoch.items()}
-        for epoch in history
-    ]
-
-
-def assert_same_metrics(one: Path, other: Path) -> None:
-    ours, theirs = metrics_of(one), metrics_of(other)
-    assert len(ours) == len(theirs)
-    for epoch, expected in zip(ours, theirs):
-        assert epoch.keys() == expected.keys()
-        for stage in epoch:
-            assert epoch[stage] == pytest.approx(expected[stage], rel=1e-6)
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Send the process a Ctrl-C in that step."""
-    step, done = MusicGenSolver.run_step, []
-
-    def counted(self: MusicGenSolver, *args: Any) -> dict:
-        done.append(1)
-        if len(done) == steps:
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(self, *args)
-
-    monkeypatch.setattr(MusicGenSolver, "run_step", counted)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 # Loss.
@@ -326,109 +216,7 @@ def test_short_files_are_filled(material: Path, short: str, cache: str) -> None:
         assert tokens.shape[-1] == 25 and audio.all()
 
 
-# Conditions.
-
-TEXT = ("conditioner=text2music", "transformer_lm.num_heads=4")
-
-
-def test_texts_reach_the_model(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Descriptions lie in JSON files beside the audio; the encoder itself is replaced."""
-    path = tmp_path / "a.wav"
-    path.write_bytes((material / "0.wav").read_bytes())
-    path.with_suffix(".json").write_text(json.dumps({"description": "a hum with noise"}))
-    save_audio_meta(tmp_path / "data.jsonl", [AudioMeta(str(path), DURATIONS[0], RATE)])
-    sources = [f"datasource.{split}={tmp_path}" for split in ("train", "valid", "evaluate", "generate")]
-    seen = []
-
-    def encode(self: T5Conditioner, ids: torch.Tensor, mask: torch.Tensor, device: Any) -> torch.Tensor:
-        return torch.ones(*ids.shape, 768)
-
-    def tokenize(self: T5Conditioner, x: list[str | None]) -> dict[str, torch.Tensor]:
-        seen.extend(x)
-        return {"input_ids": torch.ones(len(x), 3, dtype=torch.int64), "attention_mask": torch.ones(len(x), 3).long()}
-
-    monkeypatch.setattr(T5Conditioner, "_encode", encode)
-    monkeypatch.setattr(T5Conditioner, "tokenize", tokenize)
-    run = train.run(settings(material, *TEXT, *sources, "optim.epochs=1", "generate.every=1"))
-    assert "a hum with noise" in seen
-    assert json.loads((run.folder / "samples/1/000_free.json").read_text())["text"]["description"] == "a hum with noise"
-
-
-def test_texts_from_training_to_sound(material: Path, golden: Path, tmp_path: Path) -> None:
-    """With a real, tiny T5: training on merged descriptions, export to both layouts, and sound by description."""
-    pytest.importorskip("transformers")
-    path = tmp_path / "a.wav"
-    path.write_bytes((material / "0.wav").read_bytes())
-    path.with_suffix(".json").write_text(json.dumps({"description": "a hum", "genre": "Noise", "bpm": 90}))
-    save_audio_meta(tmp_path / "data.jsonl", [AudioMeta(str(path), DURATIONS[0], RATE)])
-    options = [*TEXT, f"conditioners.description.t5.name={golden}/lm_text/t5", "dataset.train.merge_text_p=1"]
-    options += [f"datasource.{split}={tmp_path}" for split in ("train", "valid", "evaluate", "generate")]
-    with_texts = train.run(settings(material, *options, "optim.epochs=1", "generate.every=1"))
-    other = train.run(
-        settings(material, *options, "optim.epochs=1", "generate.every=null", "dataset.train.drop_desc_p=1")
-    )
-    losses = [metrics_of(run.folder)[0]["train"]["ce"] for run in (with_texts, other)]
-    assert losses[0] != losses[1] and all(math.isfinite(loss) for loss in losses)
-    takes = []
-    for format in ("peer", "safetensors"):
-        model = MusicGen.get_pretrained(export_model(with_texts.folder, tmp_path / format, format=format), "cpu")
-        assert model.lm.cfg_coef == 3.0 and model.lm.cfg_dropout.p == 0.3
-        model.set_generation_params(duration=0.4, cfg_coef=3.0)
-        takes.append([model.generate([text], seed=1) for text in ("a hum", "rattling drums", None)])
-    for one, two in zip(*takes):
-        assert torch.equal(one, two)
-    assert not torch.equal(takes[0][0], takes[0][1]) and not torch.equal(takes[0][0], takes[0][2])
-
-
-@pytest.mark.parametrize("name", ["./t5", "t5"])
-def test_a_t5_in_the_folder_one_starts_in(
-    material: Path, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    """The run and its exports play from any folder, the exports also without that T5, and a resumed run is the same."""
-    pytest.importorskip("transformers")
-    shutil.copytree(golden / "lm_text" / "t5", tmp_path / "t5")
-    options = settings(material, *TEXT, f"conditioners.description.t5.name={name}", "generate.every=null")
-    run = train.run([*options, "optim.epochs=1"])
-    assert train.run([*options, "optim.epochs=1"]).folder == run.folder
-    away = tmp_path / "away"
-    away.mkdir()
-    monkeypatch.chdir(away)
-    takes = []
-    for source in (run.folder, *(export_model(run.folder, away / form, format=form) for form in FORMATS)):
-        if source != run.folder:
-            assert (source / "t5" / "spiece.model").is_file()
-            shutil.rmtree(tmp_path / "t5", ignore_errors=True)
-        model = MusicGen.get_pretrained(source, "cpu")
-        model.set_generation_params(duration=0.4, use_sampling=False)
-        takes.append(model.generate(["a hum"]))
-    assert all(torch.equal(take, takes[0]) for take in takes)
-
-
-def test_without_texts_no_text_encoder_is_needed(material: Path) -> None:
-    assert train.run(settings(material, *TEXT, "optim.epochs=1", "generate.every=1")).finished
-
-
-# Bad input.
-
-
-@pytest.mark.parametrize(
-    "override, way_out",
-    [
-        ("transformer_lm.card=128", "transformer_lm.card=64"),
-        (
-            "transformer_lm.n_q=2",
-            "transformer_lm.n_q=4 codebooks_pattern.delay.delays=[0,1,2,3], or compression_model_n_q=2",
-        ),
-        ("compression_model_n_q=5", "choose 1 to 4"),
-        ("sample_rate=32000", "sample_rate=16000"),
-        ("channels=2", "channels=1"),
-        ("generate.lm.prompt_duration=1.0", "below generate.lm.gen_duration"),
-    ],
-)
-def test_what_does_not_fit_is_told_in_one_line(material: Path, override: str, way_out: str) -> None:
-    with pytest.raises(UserError) as error:
-        train.run(settings(material, "generate.every=1", override))
-    assert way_out in str(error.value) and "\n" not in str(error.value)
+# Beginnings.
 
 
 def test_fewer_codebooks(material: Path) -> None:
@@ -447,43 +235,6 @@ def test_codes_that_are_close_in_the_codec_start_close(material: Path) -> None:
         apart = ~torch.eye(len(vectors)).bool()
         agreement = float(torch.corrcoef(torch.stack([wanted[apart], drawn[apart]]))[0, 1])
         assert agreement == pytest.approx(like, abs=0.15)
-
-
-def test_a_loss_that_is_no_number_stops_the_run(material: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    predict, calls = LMModel.compute_predictions, []
-
-    def spoiled(self: LMModel, *args: Any, **kwargs: Any) -> Any:
-        output = predict(self, *args, **kwargs)
-        calls.append(1)
-        output.logits = output.logits * (math.nan if len(calls) == 8 else 1.0)
-        return output
-
-    monkeypatch.setattr(LMModel, "compute_predictions", spoiled)
-    with pytest.raises(UserError, match=r"step 1 of epoch 2 \(train; files: .*wav\); the last good checkpoint is .*th"):
-        train.run(settings(material, "generate.every=null"))
-
-
-def test_no_file_can_be_coded(material: Path, tmp_path: Path) -> None:
-    (tmp_path / "text.wav").write_text("no audio")
-    save_audio_meta(tmp_path / "data.jsonl", [AudioMeta(str(tmp_path / "text.wav"), 3.0, RATE)])
-    with pytest.raises(UserError, match=r"not one of the 1 files of datasource.train can be coded"):
-        train.run(settings(material, f"datasource.train={tmp_path}"))
-
-
-# Weights from elsewhere.
-
-
-def test_a_wrong_rate_in_the_manifest_is_told_and_changes_nothing(
-    material: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    meta = [AudioMeta(str(material / f"{i}.wav"), seconds, 44100) for i, seconds in enumerate(DURATIONS)]
-    save_audio_meta(tmp_path / "data.jsonl", meta)
-    sources = [f"datasource.{split}={tmp_path}" for split in ("train", "valid", "evaluate", "generate")]
-    wrong = build(material, *sources)
-    assert "0.wav is at 16000 Hz, not at 44100 Hz as its manifest says (and 3 more); the file is right" in caplog.text
-    right = build(material)
-    for (_, infos), (_, expected) in zip(wrong.dataloaders["valid"], right.dataloaders["valid"]):
-        assert all(torch.equal(a.audio_tokens, b.audio_tokens) for a, b in zip(infos, expected))
 
 
 def test_continue_from_an_export(material: Path, tmp_path: Path) -> None:
