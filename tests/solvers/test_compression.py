@@ -79,10 +79,10 @@ def trained(material: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_all_stages_run_and_the_loss_falls(trained: Path) -> None:
     first, second = json.loads((trained / "history.json").read_text())
     assert second["train"]["loss"] < first["train"]["loss"]
-    assert {"l1", "msspec", "penalty", "loss", "used", "dead", "lr", "grad_norm"} <= first["train"].keys()
+    assert {"l1", "mel", "msspec", "penalty", "loss", "used", "dead", "lr", "grad_norm"} <= first["train"].keys()
     assert {"l1", "msspec", "mel_distance", "si_sdr", "perplexity_q4"} <= second["evaluate"].keys()
     assert math.isfinite(second["evaluate"]["mel_distance"])
-    expected = 0.2 * second["valid"]["l1"] + 2 * second["valid"]["msspec"]
+    expected = 0.2 * second["valid"]["l1"] + 2 * second["valid"]["mel"] + 2 * second["valid"]["msspec"]
     assert second["valid"]["loss"] == pytest.approx(expected, rel=1e-4)
 
 
@@ -253,7 +253,7 @@ def test_without_balancing_weights_are_plain(material: Path, tmp_path: Path) -> 
     wav = torch.zeros_like(y_pred)
     losses = {name: loss(y_pred, wav) for name, loss in solver.losses.items()}
     gradient, total = solver.balancer.gradient(losses, y_pred)
-    wanted = 3 * losses["l1"] + 2 * losses["msspec"]
+    wanted = 3 * losses["l1"] + 2 * losses["mel"] + 2 * losses["msspec"]
     torch.testing.assert_close(total, wanted)
     torch.testing.assert_close(gradient, torch.autograd.grad(wanted, y_pred)[0])
 
