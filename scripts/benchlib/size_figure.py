@@ -136,7 +136,7 @@ def _draw_files(axes: "Axes", sizes: Sizes) -> None:
     smallest = min(min(record["files"].values()) for record in sizes.scales) / 1e6
     largest = max(max(record["files"].values()) for record in sizes.scales) / 1e6
     axes.set_xlim(smallest / 2.4, largest * 3)
-    axes.legend(loc="upper right", bbox_to_anchor=(1.01, 1.02), fontsize=8, frameon=False, handletextpad=0.3)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 0.0), fontsize=8, frameon=False, handletextpad=0.3)
 
 
 def _draw_memory(axes: "Axes", sizes: Sizes) -> None:
