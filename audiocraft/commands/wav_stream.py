@@ -4,7 +4,7 @@ import os
 import struct
 import sys
 import typing as tp
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -49,8 +49,8 @@ class WavStream:
             if self._new_file:
                 self._file: tp.BinaryIO = stack.enter_context(open(stack.enter_context(atomic_path(self._out)), "wb"))
             else:
-                stack.enter_context(_Reader())
                 piped = str(self._out) == "-"
+                stack.enter_context(_reader(piped))
                 self._file = sys.stdout.buffer if piped else stack.enter_context(open(self._out, "wb"))
             if not self._raw:
                 self._file.write(_wav_header(self._sample_rate, self._channels, _UNKNOWN_SIZE))
@@ -69,22 +69,18 @@ class WavStream:
         return self._stack.__exit__(*error)
 
 
-class _Reader:
-    """Whoever reads what is written inside may go; then it ends in one line."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: tp.Any, error: BaseException | None, _: tp.Any) -> None:
-        try:
-            if kind is None:
-                sys.stdout.flush()
-        except BrokenPipeError as late:
-            error = late
-        if isinstance(error, BrokenPipeError):
+@contextmanager
+def _reader(piped: bool) -> tp.Iterator[None]:
+    """Whoever reads what is written inside, to the standard output if `piped`, may go; then it ends in one line."""
+    try:
+        yield
+        if piped:
+            sys.stdout.flush()
+    except BrokenPipeError as error:
+        if piped:
             # Python flushes once more when it ends, and would complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise UserError("the player has closed the pipe; the rest was not made") from error
+        raise UserError("the player has closed the pipe; the rest was not made") from error
 
 
 def _pcm16(wav: torch.Tensor) -> bytes:
