@@ -112,7 +112,7 @@ def bench_memory(model: str, seconds: list[float]) -> dict:
 
 def bench_divergence(model: str, seconds: float) -> dict:
     """KL of what is expected next, nats per code, with 8-bit weights against float32; per engine."""
-    path = find_model(model, "random", Path("outputs/bench")).path
+    path = find_model(model, "random", Path("outputs/bench/weights")).path
     engines = run_json(room("divergence", path, seconds))
     return {
         "model": model,
