@@ -1,6 +1,7 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests, which find what lies beside this file."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ import torch
 import yaml
 
 torch.set_num_threads(1)
+
+HERE = str(Path(__file__).resolve().parent)
+if HERE not in sys.path:
+    sys.path.insert(0, HERE)
 
 
 @pytest.fixture(scope="session")

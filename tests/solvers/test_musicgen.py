@@ -8,15 +8,8 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tiny_lm import (
-    DURATIONS,
-    RATE,
-    assert_same_metrics,
-    build,
-    metrics_of,
-    settings,
-    stop_after,
-)
+from tiny_codec import RATE
+from tiny_lm import DURATIONS, assert_same_metrics, build, metrics_of, settings, stop_after
 
 from audiocraft import __version__, train
 from audiocraft.data.audio import audio_read

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_lm import DURATIONS, RATE, build, settings
+from tiny_codec import RATE
+from tiny_lm import DURATIONS, build, settings
 
 from audiocraft import train
 from audiocraft.data.manifest import AudioMeta, save_audio_meta

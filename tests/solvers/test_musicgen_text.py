@@ -8,12 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_lm import (
-    DURATIONS,
-    RATE,
-    metrics_of,
-    settings,
-)
+from tiny_codec import RATE
+from tiny_lm import DURATIONS, metrics_of, settings
 
 from audiocraft import train
 from audiocraft.data.manifest import AudioMeta, save_audio_meta

@@ -9,35 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
-from omegaconf import OmegaConf
+from tiny_codec import RATE, write_codec
 
-from audiocraft import __version__, train
+from audiocraft import train
 from audiocraft.data.manifest import AudioMeta, save_audio_meta
-from audiocraft.models import builders as model_builders
 from audiocraft.solvers.musicgen import MusicGenSolver
 
-RATE = 16000
 DURATIONS = (3.0, 2.1, 0.7, 0.25)
-
-
-def write_codec(folder: Path, *overrides: str) -> Path:
-    """An export of a tiny codec with random weights: 16 kHz, 25 frames/s, 4 codebooks of 64."""
-    cfg = train.main.make_xp(["solver=compression/debug", "dset=audio/example", f"sample_rate={RATE}", *overrides]).cfg
-    torch.manual_seed(0)
-    model = model_builders.get_compression_model(cfg)
-    for layer in model.quantizer.vq.layers:
-        layer._codebook.embed.normal_(std=0.1)
-        layer._codebook.inited.fill_(1)
-    folder.mkdir()
-    package = {
-        "best_state": model.state_dict(),
-        "xp.cfg": OmegaConf.to_yaml(cfg, resolve=True),
-        "version": __version__,
-        "exported": True,
-    }
-    torch.save(package, folder / "compression_state_dict.bin")
-    return folder
 
 
 def write_material(folder: Path) -> Path:
