@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dora.distrib import get_distrib_spec
 from dora.xp import XP, get_xp
 from omegaconf import DictConfig
 
@@ -63,6 +64,10 @@ def train(cfg: DictConfig) -> "StandardSolver":
 
     check_settings(cfg)
     xp = get_xp()
+    if get_distrib_spec().world_size > 1:
+        # Functions in there take the group as a default argument. Imported once the group is there (by an optimiser's
+        # first step), they keep its threads alive beyond `main`, and these can abort the interpreter's end.
+        import torch.distributed.nn.functional
     flashy.distrib.init("nccl" if torch.cuda.is_available() and cfg.device != "cpu" else "gloo")
     rank = flashy.distrib.rank()
     setup_logging(cfg.logging.level, xp.folder / f"solver.log.{rank}", terminal=rank == 0)
@@ -108,7 +113,6 @@ def main(cfg: DictConfig) -> Any:
         print("Stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     if flashy.distrib.is_distributed():
-        # Left to the end of the interpreter, threads of the process group can abort it.
         torch.distributed.destroy_process_group()
     if solver.stopped_by is not None:
         sys.exit(128 + solver.stopped_by)

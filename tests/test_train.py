@@ -1,7 +1,9 @@
 """Training through its entry points."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from two import start_two
 
 import audiocraft
 from audiocraft import train
@@ -122,3 +125,29 @@ def test_dora_itself(songs: Path) -> None:
     lines = done.stderr.strip().splitlines()
     assert lines == ["error: optim.epoch=1: there is no key 'optim.epoch'; did you mean optim.epochs?"], done.stderr
     assert not (songs / "outputs/xps").exists()
+
+
+# What the command runs, and a look at what is left of the process group when it has returned.
+MAIN = """
+from two import gloo_threads
+from audiocraft.train import main
+main()
+assert not gloo_threads(), "threads outlive the process group and can abort the end of the interpreter"
+"""
+
+
+def test_two_processes_train_and_end_cleanly(songs: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {
+        "RANK": "RANK",
+        "LOCAL_RANK": "RANK",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    start_two([sys.executable, "-c", MAIN, *TINY], songs, env)
+    [folder] = (songs / "outputs/xps").iterdir()
+    assert len(json.loads((folder / "history.json").read_text())) == 1
+    assert {"solver.log.0", "solver.log.1"} <= {path.name for path in folder.iterdir()}

@@ -1,14 +1,12 @@
 """Adversarial losses: who gets gradients, and going on from a saved state; the peer's numbers are in parity/."""
 
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from two import run_two
 
 from audiocraft import adversarial
 from audiocraft.adversarial import AdversarialLoss, FeatureMatchingLoss, MultiScaleSTFTDiscriminator
@@ -128,13 +126,6 @@ def test_a_state_in_memory_is_copied():
 
 
 IN_EACH_PROCESS = """
-import sys, torch
-from datetime import timedelta
-rank, folder, patience = int(sys.argv[1]), sys.argv[2], timedelta(minutes=9)
-torch.set_num_threads(1)
-store = torch.distributed.FileStore(f"{folder}/meet", 2)
-store.set_timeout(patience)
-torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=patience)
 from audiocraft import adversarial
 from audiocraft.losses import Balancer
 torch.manual_seed(rank)
@@ -150,36 +141,12 @@ y = torch.randn(3, 1, 10, requires_grad=True)
 balancer.backward({"a": (rank + 1) * y.sum(), "b": y.square().sum()}, y)
 torch.save({"begun": begun, "trained": model.state_dict(), "fake": fake, "real": real,
             "sums": balancer.state_dict()["sums"]}, f"{folder}/{rank}.pt")
-# Not a barrier: the first one out of it closes connections that the other may still look at.
-store.set(f"done {rank}", "")
-store.wait(["done 0", "done 1"], patience)
-torch.distributed.destroy_process_group()
 """
 
 
-def run_together(code: str, folder: Path) -> list[dict]:
-    """Run the code in two processes and read what they saved; if one fails, say why and do not wait for the other."""
-    logs = [folder / f"{rank}.log" for rank in (0, 1)]
-    started = []
-    for rank, log in enumerate(logs):
-        with log.open("w") as out:
-            command = [sys.executable, "-c", code, str(rank), str(folder)]
-            started.append(subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT))
-    try:
-        deadline = time.monotonic() + 600
-        while any(process.poll() is None for process in started) and not any(process.poll() for process in started):
-            assert time.monotonic() < deadline, [log.read_text() for log in logs]
-            time.sleep(0.05)
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in started] == [0, 0], [log.read_text() for log in logs]
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
-
-
 def test_processes_train_one_discriminator_and_scale_alike(tmp_path: Path):
-    first, second = run_together(IN_EACH_PROCESS, tmp_path)
+    run_two(IN_EACH_PROCESS, folder=tmp_path)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert not torch.equal(first["fake"], second["fake"])
     for stage in ("begun", "trained"):
         for name, value in first[stage].items():

@@ -1,12 +1,10 @@
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from two import run_two
 
 from audiocraft.quantization.core_vq import (
     EuclideanCodebook,
@@ -186,49 +184,18 @@ def test_each_codebook_reduces_the_error() -> None:
 
 
 IN_EACH_PROCESS = """
-import sys, torch
-from datetime import timedelta
 from audiocraft.quantization.core_vq import EuclideanCodebook, shared_randint
-rank, folder, patience = int(sys.argv[1]), sys.argv[2], timedelta(minutes=9)
-torch.set_num_threads(1)
-store = torch.distributed.FileStore(f"{folder}/meet", 2)
-store.set_timeout(patience)
-torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=patience)
 torch.manual_seed(rank)
 codebook = EuclideanCodebook(4, 16, kmeans_init=True, threshold_ema_dead_code="auto")
 dead = [int(codebook(torch.randn(1, 30, 4) + 3 * step)[2]["dead"]) for step in range(60)]
 drawn = torch.tensor([shared_randint(1, 1000, torch.device("cpu")) for _ in range(3)])
 torch.save({**codebook.state_dict(), "dead": torch.tensor(dead), "drawn": drawn}, f"{folder}/{rank}.pt")
-# Not a barrier: the first one out of it closes connections that the other may still look at.
-store.set(f"done {rank}", "")
-store.wait(["done 0", "done 1"], patience)
-torch.distributed.destroy_process_group()
 """
-
-
-def run_together(code: str, folder: Path) -> None:
-    """Run the code in two processes; if one fails, say why and do not wait for the other."""
-    logs = [folder / f"{rank}.log" for rank in (0, 1)]
-    started = []
-    for rank, log in enumerate(logs):
-        with log.open("w") as out:
-            command = [sys.executable, "-c", code, str(rank), str(folder)]
-            started.append(subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT))
-    try:
-        deadline = time.monotonic() + 600
-        while any(process.poll() is None for process in started) and not any(process.poll() for process in started):
-            assert time.monotonic() < deadline, [log.read_text() for log in logs]
-            time.sleep(0.05)
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in started] == [0, 0], [log.read_text() for log in logs]
 
 
 def test_processes_end_up_with_one_codebook(tmp_path: Path) -> None:
     """Two processes with different batches keep equal codebooks, through start, averages and revival."""
-    run_together(IN_EACH_PROCESS, tmp_path)
+    run_two(IN_EACH_PROCESS, folder=tmp_path)
     states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     for key in states[0]:
         assert torch.equal(states[0][key], states[1][key]), key
