@@ -35,7 +35,9 @@ from ..utils.weights import (
     select_state,
 )
 from . import loaders, local_t5, locate
+from .genmodel import check_match
 from .layouts import MODEL_FILES, ModelContent, peer_files, safetensors_files, saving, text_file
+from .lm import LMModel
 from .model_card import CARD_FILE
 
 if tp.TYPE_CHECKING:
@@ -185,15 +187,15 @@ def _run_content(path: Path, state: str | None) -> ModelContent:
         loaders.build_compression_model({**own, "path": path})
         return ModelContent(own, facts=facts)
     lm = taken.package("transformer_lm", "MusicGen")
-    loaders.build_lm_model({**lm, "path": path})
+    built = loaders.build_lm_model({**lm, "path": path})
     text, beside = local_t5.carried(lm["xp.cfg"], taken.cfg, local_t5.of_run(taken.cfg))
-    return ModelContent(_codec_package(codec), {**lm, "xp.cfg": text}, facts, beside)
+    return ModelContent(_codec_package(codec, built), {**lm, "xp.cfg": text}, facts, beside)
 
 
 def _lm_content(name: str | Path, package: Package, cfg: "DictConfig") -> ModelContent:
     """A language model as it is: its config's text says what the peer's builders are to make of it."""
     path = package["path"]
-    loaders.build_lm_model(package)
+    built = loaders.build_lm_model(package)
     with loaders.config_errors(path):
         t5s = local_t5.within(cfg, path.parent)
     facts = _told_facts(path.parent) or _origin(name)
@@ -202,7 +204,7 @@ def _lm_content(name: str | Path, package: Package, cfg: "DictConfig") -> ModelC
     if path.resolve() in {file.resolve() for file in beside.values()}:
         raise UserError(f"{path} would be both the model and its T5; put the T5 into a folder of its own, ./t5")
     lm = {**package, "xp.cfg": without_null_conditioners(with_codec(text, facts["codec"]))}
-    return ModelContent(_codec_package(loaders.codec_of(name, package)), lm, facts, beside)
+    return ModelContent(_codec_package(loaders.codec_of(name, package), built), lm, facts, beside)
 
 
 def _codec_content(name: str | Path) -> ModelContent:
@@ -275,16 +277,22 @@ class _Run:
         return {"best_state": self._weights, "xp.cfg": export_config(self.cfg)}
 
 
-def _codec_package(name: str) -> Package:
-    """What the export file of a codec will hold: its name where the peer knows it, else the codec itself."""
+def _codec_package(name: str, lm: LMModel | None = None) -> Package:
+    """What the export file of a codec will hold: its name where the peer knows it, else the codec itself.
+
+    Raises:
+        UserError: the codec's codes are not those that the language model speaks.
+    """
     package = loaders.codec_package(name, stop_at=PEER_CODECS)
-    return package if "pretrained" in package else _peer_codec(package)
+    return package if "pretrained" in package else _peer_codec(package, lm)
 
 
-def _peer_codec(package: Package) -> Package:
+def _peer_codec(package: Package, lm: LMModel | None = None) -> Package:
     """A codec with all that the peer's builders look for in its config."""
     path = package["path"]
-    loaders.build_compression_model(package)
+    codec = loaders.build_compression_model(package)
+    if lm is not None:
+        check_match(lm, codec)
     with loaders.config_errors(path):
         return {**package, "xp.cfg": export_config(package_config(package, path))}
 

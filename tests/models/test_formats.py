@@ -285,3 +285,16 @@ def test_notes_are_read_with_care(model_folder: Path, tmp_path: Path) -> None:
         (model_folder / "export.json").write_text(notes)
         export_model(model_folder, tmp_path / "out", replace=True)
     assert "run" in json.loads((tmp_path / "out" / "export.json").read_text())
+
+
+def test_a_model_leaves_only_with_a_codec_it_speaks(
+    golden: Path, run_folder: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(golden / "codec_ac_causal" / "compression_state_dict.bin", model_folder)
+    package = read(model_folder / "compression_state_dict.bin")
+    cfg = yaml.safe_load(package["xp.cfg"]) | {"sample_rate": 16_000}
+    torch.save({**package, "xp.cfg": yaml.safe_dump(cfg)}, model_folder / "compression_state_dict.bin")
+    for model in (model_folder, "cafe0123"):
+        with pytest.raises(UserError, match="use the codec that the model was trained with"):
+            export_model(model, tmp_path / "out", format="safetensors")
+    assert not (tmp_path / "out").exists()
