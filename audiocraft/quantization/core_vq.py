@@ -39,6 +39,15 @@ def _sum_over_processes(*tensors: torch.Tensor) -> None:
             torch.distributed.all_reduce(tensor)
 
 
+def _of_all_processes(rows: torch.Tensor) -> torch.Tensor:
+    """The rows [N, D] of all processes, of which each has as many: [processes * N, D]."""
+    if _world() == 1:
+        return rows
+    gathered = [torch.empty_like(rows) for _ in range(_world())]
+    torch.distributed.all_gather(gathered, rows.contiguous())
+    return torch.cat(gathered)
+
+
 def shared_randint(low: int, high: int, device: torch.device) -> int:
     """A random integer in low..high, the same in all processes; `device` is where they exchange it."""
     drawn = torch.randint(low, high + 1, (1,))
@@ -87,7 +96,8 @@ class EuclideanCodebook(nn.Module):
     """Codebook [codebook_size, dim] that follows the vectors it is given while training.
 
     Args:
-        kmeans_init: start from k-means over the first training batch.
+        kmeans_init: start from k-means over the first training batch, unless `ResidualVectorQuantization.start_` gave
+            more before.
         decay: of the moving averages, per training step.
         threshold_ema_dead_code: a code with a moving average of fewer vectors per step is replaced by a vector of the
             batch; 'auto': 0.1 × frames ÷ bins; 0: never.
@@ -125,8 +135,12 @@ class EuclideanCodebook(nn.Module):
         self.register_load_state_dict_post_hook(_forget_start)
 
     @torch.no_grad()
-    def init_embed_(self, data: torch.Tensor) -> bool:
-        """Start from k-means over data [N, D] unless started already; True if this call did it."""
+    def init_embed_(self, data: torch.Tensor, frames: int | None = None) -> bool:
+        """Start from k-means over data [N, D] unless started already; True if this call did it.
+
+        Args:
+            frames: vectors that a step has in all processes; None: data are those of a step in this process.
+        """
         if self._started is None:
             self._started = bool(self.inited)
         if self._started:
@@ -134,7 +148,7 @@ class EuclideanCodebook(nn.Module):
         means, counts = kmeans(data, self.codebook_size, self.kmeans_iters)
         self.embed.copy_(means)
         # Use per step as all processes together will see it.
-        self.cluster_size.copy_(counts * _world())
+        self.cluster_size.copy_(counts * (_world() if frames is None else frames / len(data)))
         self.embed_avg.copy_(means * self.cluster_size[:, None])
         self.inited.fill_(1)
         self._started = True
@@ -297,6 +311,24 @@ class ResidualVectorQuantization(nn.Module):
             total = x + (total - x).detach()
         means = {key: torch.stack([m[key] for m in metrics]).float().mean() for key in metrics[0]}
         return total, torch.stack(codes), torch.stack(losses), means
+
+    @property
+    def started(self) -> bool:
+        """Whether all codebooks have their starting values."""
+        return all(bool(layer.inited) for layer in self._used(None))
+
+    @torch.no_grad()
+    def start_(self, vectors: torch.Tensor, frames: int) -> None:
+        """Start the codebooks that have not: k-means over what the ones before leave of the vectors of all processes.
+
+        Args:
+            vectors: latents [N, D] of this process, of several batches; the same N in each process.
+            frames: vectors that a training step has in all processes.
+        """
+        residual = _of_all_processes(vectors)
+        for layer in self._used(None):
+            layer._codebook.init_embed_(residual, frames)
+            residual = residual - layer._codebook.decode(layer._codebook.encode(residual))
 
     def encode(self, x: torch.Tensor, n_q: int | None = None) -> torch.Tensor:
         """x [B, D, F] → codes [K, B, F]."""

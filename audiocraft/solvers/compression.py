@@ -20,6 +20,7 @@ from ..models import loaders
 from ..models.encodec import CompressionModel
 from . import builders
 from .base import StandardSolver
+from .codebook_start import start_codebooks
 from .progress import Averager
 
 ADVERSARIAL = ("adv", "feat")
@@ -100,6 +101,11 @@ class CompressionSolver(StandardSolver):
         # Files and lengths travel with the sound: padding is masked, and a broken batch can be named.
         cfg.dataset.return_info = True
         self.dataloaders = builders.get_audio_datasets(cfg, builders.DatasetType.AUDIO)
+
+    def train(self) -> dict:
+        """The train stage; a codec from nothing gets codebooks to start with."""
+        start_codebooks(self)
+        return super().train()
 
     def run_step(self, idx: int, batch: tuple[torch.Tensor, list[tp.Any]], metrics: dict) -> dict:
         """One step on wav [B, C, T] and its infos.

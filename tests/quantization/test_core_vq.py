@@ -57,6 +57,28 @@ def test_codebook_starts_from_the_first_training_batch_only() -> None:
     assert codebook.init_embed_(torch.zeros(3, 4)) is False
 
 
+def test_codebooks_start_from_several_batches() -> None:
+    """Four codebooks of 64 at once, where a batch of 30 latents would give the first one 30 codes of its own."""
+    torch.manual_seed(0)
+    made = {"dim": 4, "codebook_size": 64, "kmeans_init": True}
+    stack = ResidualVectorQuantization(num_quantizers=4, threshold_ema_dead_code=0, **made)
+    latents = torch.randn(600, 4)
+    assert not stack.started
+    stack.start_(latents, 30)
+    assert stack.started
+    stack.eval()
+    batch = latents.t()[None]
+    errors = [float(F.mse_loss(stack.decode(stack.encode(batch, n)), batch)) for n in (1, 2, 3, 4)]
+    assert errors == sorted(errors, reverse=True) and errors[0] < 0.2 and errors[3] < 0.01
+    for layer in stack.layers:
+        assert len(layer.codebook.unique(dim=0)) == 64
+        # As used as it will be in a step of 30 latents.
+        assert float(layer._codebook.cluster_size.sum()) == pytest.approx(30)
+    before = [layer.codebook.clone() for layer in stack.layers]
+    stack.start_(torch.zeros(600, 4), 30)
+    assert all(torch.equal(old, layer.codebook) for old, layer in zip(before, stack.layers))
+
+
 def test_codebook_starts_again_when_its_state_says_so() -> None:
     """Weights may be loaded at any time: of a trained codec, or of one that has not started."""
     torch.manual_seed(0)
@@ -184,12 +206,15 @@ def test_each_codebook_reduces_the_error() -> None:
 
 
 IN_EACH_PROCESS = """
-from audiocraft.quantization.core_vq import EuclideanCodebook, shared_randint
+from audiocraft.quantization.core_vq import EuclideanCodebook, ResidualVectorQuantization, shared_randint
 torch.manual_seed(rank)
-codebook = EuclideanCodebook(4, 16, kmeans_init=True, threshold_ema_dead_code="auto")
+kinds = {"kmeans_init": True, "threshold_ema_dead_code": "auto"}
+stack = ResidualVectorQuantization(num_quantizers=2, dim=4, codebook_size=16, **kinds)
+stack.start_(torch.randn(100, 4), 60)
+codebook = EuclideanCodebook(4, 16, **kinds)
 dead = [int(codebook(torch.randn(1, 30, 4) + 3 * step)[2]["dead"]) for step in range(60)]
 drawn = torch.tensor([shared_randint(1, 1000, torch.device("cpu")) for _ in range(3)])
-torch.save({**codebook.state_dict(), "dead": torch.tensor(dead), "drawn": drawn}, f"{folder}/{rank}.pt")
+torch.save({**codebook.state_dict(), **stack.state_dict(), "dead": torch.tensor(dead), "drawn": drawn}, f"{folder}/{rank}.pt")
 """
 
 

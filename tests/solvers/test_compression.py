@@ -86,6 +86,12 @@ def test_all_stages_run_and_the_loss_falls(trained: Path) -> None:
     assert second["valid"]["loss"] == pytest.approx(expected, rel=1e-4)
 
 
+def test_codebooks_start_once_from_several_batches(trained: Path) -> None:
+    [line] = [line for line in (trained / "solver.log.0").read_text().splitlines() if "k-means" in line]
+    latents, batches = (int(word) for word in line.split() if word.isdigit())
+    assert batches > 1 and latents >= 8 * 32 > latents * (batches - 1) / batches
+
+
 def test_generate_writes_pairs(trained: Path) -> None:
     samples = sorted(path.name for path in (trained / "samples" / "2").glob("*.wav"))
     assert len(samples) == 4
