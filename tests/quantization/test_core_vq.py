@@ -214,7 +214,8 @@ stack.start_(torch.randn(100, 4), 60)
 codebook = EuclideanCodebook(4, 16, **kinds)
 dead = [int(codebook(torch.randn(1, 30, 4) + 3 * step)[2]["dead"]) for step in range(60)]
 drawn = torch.tensor([shared_randint(1, 1000, torch.device("cpu")) for _ in range(3)])
-torch.save({**codebook.state_dict(), **stack.state_dict(), "dead": torch.tensor(dead), "drawn": drawn}, f"{folder}/{rank}.pt")
+learned = {**codebook.state_dict(), **stack.state_dict(), "dead": torch.tensor(dead), "drawn": drawn}
+torch.save(learned, f"{folder}/{rank}.pt")
 """
 
 
