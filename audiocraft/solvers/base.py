@@ -1,6 +1,7 @@
 """What every training run does: stages and epochs, stopping and going on."""
 
 import logging
+import math
 import time
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -174,7 +175,7 @@ class StandardSolver(StepsMixin, CheckpointMixin, AveragesMixin, ABC, flashy.Bas
         takes the weights into the moving average every `optim.ema.updates` updates.
 
         Returns:
-            `lr` of this update and, where gradients are clipped, `grad_norm` before clipping.
+            `lr` of this update and `grad_norm` before clipping.
         """
         scaled = loss if self.scaler is None else self.scaler.scale(loss)
         eager = distrib.is_distributed() and self.cfg.optim.get("eager_sync", False)
@@ -185,8 +186,9 @@ class StandardSolver(StepsMixin, CheckpointMixin, AveragesMixin, ABC, flashy.Bas
         metrics: dict[str, Any] = {"lr": self.optimizer.param_groups[0]["lr"]}
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-        if self.cfg.optim.max_norm:
-            metrics["grad_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.optim.max_norm)
+        # Without a limit nothing is clipped, and the norm still tells when gradients are no numbers.
+        limit = self.cfg.optim.max_norm or math.inf
+        metrics["grad_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         if self.scaler is None:
             self.optimizer.step()
         else:

@@ -70,6 +70,7 @@ class CheckpointMixin(_Base):
     _train_average: Averager
     _last_save: float
     _check_losses: Callable[[], None]
+    _check_weights: Callable[[], None]
 
     def checkpoint_path_with_name(self, name: str) -> Path:
         """`checkpoint_NAME.th` in the run's folder."""
@@ -152,7 +153,12 @@ class CheckpointMixin(_Base):
             self.xp.link.update_history(self.history)
 
     def save_checkpoints(self, numbered: bool = True) -> None:
-        """`write_checkpoint` in the first process, while the others wait."""
+        """`write_checkpoint` in the first process, while the others wait.
+
+        Raises:
+            Diverged: the weights are not worth it.
+        """
+        self._check_weights()
         self._last_save = time.monotonic()
         if distrib.is_rank_zero():
             self.write_checkpoint(numbered)

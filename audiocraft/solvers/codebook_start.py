@@ -37,9 +37,8 @@ def start_codebooks(solver: "StandardSolver") -> None:
     batches = min(start_loader(loader, solver.epoch), solver.updates_per_epoch, wanted)
     latents = []
     for wav, _ in solver.log_progress("codebooks", islice(solver.fetch(loader), batches), total=batches):
-        with solver.autocast:
-            latent = model.encoder(model.preprocess(wav.to(solver.device))[0])
-        latents.append(latent.float().transpose(1, 2).flatten(0, 1))
+        latent = model.encoder(model.preprocess(wav.to(solver.device))[0])
+        latents.append(latent.transpose(1, 2).flatten(0, 1))
         solver.check_stop()
     vectors = torch.cat(latents)
     model.quantizer.vq.start_(vectors, len(latents[0]) * distrib.world_size())

@@ -203,7 +203,15 @@ class CompressionSolver(StandardSolver):
 
     def load_from_pretrained(self, name: str) -> dict[str, torch.Tensor]:
         """Weights of a codec known by name or path, to go on from (`continue_from=//pretrained/NAME`)."""
-        return loaders.load_compression_model(f"//pretrained/{name}", device="cpu").state_dict()
+        codec = loaders.load_compression_model(f"//pretrained/{name}", device="cpu")
+        causal = getattr(codec, "causal", False)
+        if causal != self.cfg.encodec.causal:
+            # All shapes agree, so nothing else would notice.
+            raise UserError(
+                f"{name} is {'' if causal else 'not '}causal, this run is the contrary; set encodec.causal="
+                f"{str(causal).lower()}, or begin anew (continue_from=null, codec train --from nothing)"
+            )
+        return codec.state_dict()
 
     @staticmethod
     def model_from_checkpoint(checkpoint_path: Path | str, device: torch.device | str = "cpu") -> CompressionModel:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import torch
 from flashy import distrib
 from omegaconf import DictConfig
 from torch import Tensor
@@ -23,6 +24,8 @@ else:
 
 # Metrics that a progress bar has room for.
 SHOWN = ("loss", "ce", "ppl", "lr")
+# Metrics that must be numbers: those that gradients come from, and what these add up to.
+WATCHED = {"loss", "ce", "adv", "feat", "d_loss", "penalty", "grad_norm"}
 
 
 class StepsMixin(_Base):
@@ -124,23 +127,32 @@ class StepsMixin(_Base):
 
     def _watched(self, metrics: dict[str, Any]) -> list[Any]:
         """What must be a number for training to go on. A scaler leaves out steps whose gradient is none."""
-        names = ("loss", "ce", "grad_norm") if self.scaler is None else ("loss", "ce")
-        return [metrics[name] for name in names if name in metrics]
+        names = WATCHED if self.scaler is None else WATCHED - {"grad_norm"}
+        return [metrics[name] for name in names & metrics.keys()]
 
     def _check_losses(self) -> None:
         """Raise `Diverged` if a loss of this stage so far was not a number."""
         bad = self._watch.first_bad()
-        if bad is None:
-            return
-        idx, files = bad
+        if bad is not None:
+            idx, files = bad
+            where = f"step {idx} of epoch {self.epoch} ({self.current_stage}; files: {', '.join(files) or 'unknown'})"
+            raise self._diverged(f"the loss is no longer a number at {where}", "leave these files out")
+
+    def _check_weights(self) -> None:
+        """Raise `Diverged` if the weights have left the numbers that can be trained on, which the next loss will show.
+
+        Called before they are saved, so that no checkpoint holds them.
+        """
+        weights = [parameter.detach().float() for parameter in self.model.parameters()]
+        if not torch.stack([weight.square().sum() for weight in weights]).isfinite().all():
+            raise self._diverged(f"the weights have run away by step {self._steps_done} of epoch {self.epoch}")
+
+    def _diverged(self, what: str, *ways: str) -> Diverged:
         last = self.checkpoint_path
         kept = f"the last good checkpoint is {last}" if last.is_file() else "there is no checkpoint yet"
-        ways = f"lower optim.lr (now {self.cfg.optim.lr:g}), clip with optim.max_norm=1"
-        ways += " or set autocast=false" if self.cfg.autocast else ""
-        raise Diverged(
-            f"the loss is no longer a number at step {idx} of epoch {self.epoch} ({self.current_stage}; files: "
-            f"{', '.join(files) or 'unknown'}); {kept}; {ways}"
-        )
+        ways = (f"lower optim.lr (now {self.cfg.optim.lr:g})", "clip with optim.max_norm=1", *ways)
+        ways += ("set autocast=false",) if self.cfg.autocast else ()
+        return Diverged(f"{what}; {kept}; {', '.join(ways[:-1])} or {ways[-1]}")
 
     def _shown(self, metrics: dict[str, Any]) -> dict[str, str]:
         """The few metrics that the progress bar has room for."""

@@ -194,3 +194,23 @@ def test_a_process_without_a_validation_batch_takes_part(tmp_path: Path) -> None
     first, second = (out.splitlines()[-1].split() for out in run_two(TWO, folder=tmp_path))
     assert first[0] == "0" and second[0] == "1" and first[1:] == second[1:]
     assert math.isfinite(float(first[1]))
+
+
+def test_weights_that_ran_away_are_not_saved() -> None:
+    """The loss of the step that threw them is still a number."""
+    wild = ("optim.lr=1e30", "optim.max_norm=0", "schedule.lr_scheduler=null", "label=wild")
+    with pytest.raises(UserError, match=r"run away by step 1 of epoch 1; there is no checkpoint yet; lower optim.lr"):
+        start(*wild, "checkpoint.every_minutes=1e-9")
+    with pytest.raises(UserError, match=r"run away|no longer a number"):
+        start(*wild, "checkpoint.every_minutes=null")
+    assert not list(Path("outputs").rglob("checkpoint*.th"))
+
+
+def test_a_gradient_without_number_stops_also_where_nothing_is_clipped() -> None:
+    class Infinite(ToySolver):
+        def run_step(self, idx: int, batch: torch.Tensor, metrics: dict) -> dict:
+            next(self.model.parameters()).register_hook(lambda gradient: gradient * math.inf)
+            return super().run_step(idx, batch, metrics)
+
+    with pytest.raises(UserError, match="no longer a number at step 0 of epoch 1"):
+        start("optim.max_norm=0", kind=Infinite)
