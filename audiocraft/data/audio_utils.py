@@ -12,6 +12,8 @@ from ..errors import UserError
 # julius builds one filter per output phase: `new` filters of about `old` taps, both reduced by their common divisor.
 # Above this that is gigabytes (44101 -> 32000: 5.6 GB), so PyAV's resampler takes over.
 _LARGEST_JULIUS_RATE = 2000
+# PyAV's filter spans 32 samples of the lower rate, and gives nothing, or too little, of a signal hardly longer.
+_AV_SHORTEST = 64
 # BS.1770 measures in blocks of 0.4 s and says nothing about less.
 _LOUDNESS_BLOCK = 0.4
 _LOUDNESS_CHANNELS = 5
@@ -66,9 +68,13 @@ def _resample_by_av(wav: torch.Tensor, from_rate: int, to_rate: int) -> torch.Te
     import av
     import numpy as np
 
-    length = wav.shape[-1] * to_rate // from_rate
+    samples = wav.shape[-1]
+    length = samples * to_rate // from_rate
+    # The last sample is held, as julius does at its ends.
+    held = max(0, _AV_SHORTEST * max(1, -(-from_rate // to_rate)) - samples)
     rows = []
-    for channel in wav.reshape(-1, wav.shape[-1]).float().cpu().numpy():
+    for channel in wav.reshape(-1, samples).float().cpu().numpy():
+        channel = np.pad(channel, (0, held), mode="edge")
         resampler = av.AudioResampler(format="fltp", layout="mono", rate=to_rate)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(channel[None]), format="fltp", layout="mono")
         frame.sample_rate = from_rate

@@ -29,6 +29,14 @@ def test_rates_with_a_large_ratio(old, new):
     torch.testing.assert_close(out[:, inner], torch.cat([tone(new), -tone(new)])[:, inner], rtol=0, atol=2e-3)
 
 
+@pytest.mark.parametrize("old, new", [(44101, 32000), (96001, 32000), (192001, 8000), (1, 32000), (8000, 44101)])
+def test_few_samples_at_a_rate_with_a_large_ratio(old, new):
+    for samples in (1, 2, 3, 5, 16, 20, 33, 60, 100, 150):
+        out = resample(torch.full((2, samples), 0.5), old, new)
+        assert out.shape == (2, samples * new // old)
+        assert samples < 16 or not out.shape[1] or out[:, -1] == pytest.approx(0.5, abs=0.1)
+
+
 def test_batches_and_nothing_to_do():
     wav = torch.randn(3, 2, 1000, generator=torch.Generator().manual_seed(0))
     out = convert_audio(wav, 32000, 16000, 1)
