@@ -150,7 +150,8 @@ def write_record(path: Path, evaluation: "Evaluation", folder: Path, facts: dict
         "skipped": [{"file": inside(file), "reason": reason} for file, reason in evaluation.skipped],
     }
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def labels(names: Sequence[str]) -> list[str]:

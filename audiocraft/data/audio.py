@@ -22,6 +22,9 @@ _AV_FIRST = {".m4a", ".aac", ".mp4", ".m4b", ".mov", ".mkv", ".mka", ".webm", ".
 _WRITE_SUFFIX = {"wav": ".wav", "flac": ".flac", "ogg": ".ogg", "mp3": ".mp3"}
 # libsndfile's Vorbis encoder keeps a whole write on the stack, so long files are written in blocks.
 _WRITE_BLOCK = 1 << 16
+# Times full scale (80 dB above it): louder samples are no sound but bytes read wrongly, and one such file drowns all
+# others in a mean or a gradient.
+_LOUDEST = 1e4
 
 
 class UnreadableAudio(UserError):
@@ -72,7 +75,8 @@ def audio_read(
         T is 0 when `seek_time` lies past the end.
 
     Raises:
-        UnreadableAudio: as `audio_info`, or the file cannot be decoded, or it holds NaN or infinite samples.
+        UnreadableAudio: as `audio_info`, or the file cannot be decoded, or it holds NaN, infinite or absurdly loud
+            samples.
     """
     seek_time = max(0.0, seek_time)
     wav, sample_rate = _first_that_reads(
@@ -80,8 +84,7 @@ def audio_read(
         lambda path: _soundfile_read(path, seek_time, duration),
         lambda path: _av_read(path, seek_time, duration),
     )
-    if not torch.isfinite(wav).all():
-        raise UnreadableAudio.of(filepath, "it holds NaN or infinite samples")
+    _check_samples(wav, filepath)
     if pad and duration > 0:
         wav = F.pad(wav, (0, max(0, int(duration * sample_rate) - wav.shape[-1])))
     return wav, sample_rate
@@ -101,13 +104,20 @@ def audio_blocks(filepath: str | Path, seconds: float = 30.0) -> tuple[Iterator[
     def checked() -> Iterator[torch.Tensor]:
         try:
             for block in blocks:
-                if not torch.isfinite(block).all():
-                    raise UnreadableAudio.of(filepath, "it holds NaN or infinite samples")
+                _check_samples(block, filepath)
                 yield block
         except ValueError as error:
             raise UnreadableAudio.of(filepath, str(error)) from error
 
     return checked(), rate
+
+
+def _check_samples(wav: torch.Tensor, path: str | Path) -> None:
+    """Raise UnreadableAudio where samples [C, T] cannot be meant as sound."""
+    if not torch.isfinite(wav).all():
+        raise UnreadableAudio.of(path, "it holds NaN or infinite samples")
+    if wav.numel() and (peak := wav.abs().max().item()) > _LOUDEST:
+        raise UnreadableAudio.of(path, f"its samples reach {peak:.1e} times full scale")
 
 
 def _first_that_reads(path: str | Path, by_soundfile: Any, by_av: Any) -> Any:

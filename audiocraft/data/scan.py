@@ -21,7 +21,7 @@ MIN_DURATION = 0.1
 SILENCE = 1e-4
 # Lines of one kind that a report prints.
 _REPORT_LINES = 20
-# Formats that can hold NaN, so that a look at the header is not enough.
+# Formats that can hold NaN and absurd peaks, so that a look at the header is not enough.
 _FLOAT_SUBTYPES = {"FLOAT", "DOUBLE"}
 
 
@@ -71,7 +71,7 @@ def scan_folder(
         path: the folder; subfolders and linked folders are searched too, names that begin with a dot are not.
         exts: endings to look at, in any case of letters.
         complete: decode every file, fill in its largest sample and list silent files. Otherwise only files that can
-            hold NaN (floating point) are decoded.
+            hold NaN or absurd peaks (floating point) are decoded.
         workers: threads; decoding happens outside Python's lock.
         progress: show a bar.
         resolve: give absolute paths instead of paths that begin as `path` does.
@@ -160,7 +160,7 @@ def _inspect(file: str, complete: bool) -> AudioMeta | str:
     try:
         info = audio_info(file)
         meta = AudioMeta(file, info.duration, info.sample_rate)
-        if meta.duration >= MIN_DURATION and (complete or _may_hold_nan(file)):
+        if meta.duration >= MIN_DURATION and (complete or _may_be_absurd(file)):
             peak, duration = _decode(file)
             # A header may promise more than a file that was cut off holds.
             meta.duration = duration if duration < meta.duration - MIN_DURATION else meta.duration
@@ -175,7 +175,7 @@ def _inspect(file: str, complete: bool) -> AudioMeta | str:
 
 
 def _decode(file: str) -> tuple[float, float]:
-    """Largest absolute sample, and seconds; block by block, for long files. Raises where samples are NaN."""
+    """Largest absolute sample, and seconds; block by block, for long files. Raises where they are no sound."""
     blocks, rate = audio_blocks(file)
     peak, length = 0.0, 0
     for block in blocks:
@@ -184,7 +184,7 @@ def _decode(file: str) -> tuple[float, float]:
     return peak, length / rate
 
 
-def _may_hold_nan(file: str) -> bool:
+def _may_be_absurd(file: str) -> bool:
     import soundfile
 
     try:

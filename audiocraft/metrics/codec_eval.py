@@ -5,6 +5,7 @@ memory stays bounded whatever the length. Over the clips of a file SI-SDR and th
 (`sums`), the mel distances are means weighted by samples. Over files all are plain means.
 """
 
+import math
 import statistics
 import typing as tp
 from collections.abc import Callable, Iterator, Sequence
@@ -305,4 +306,5 @@ def entropy_rate(counts: torch.Tensor, frame_rate: float) -> float:
 
 
 def _rounded(value: float | None, digits: int = 4) -> float | None:
-    return None if value is None else round(value, digits)
+    """What JSON can hold: it knows neither NaN nor infinity."""
+    return None if value is None or not math.isfinite(value) else round(value, digits)

@@ -122,12 +122,14 @@ def test_files_that_are_no_audio(tmp_path):
     (tmp_path / "text.m4a").write_text("not audio\n" * 100)
     (tmp_path / "cut.flac").write_bytes(audio_write(tmp_path / "x", sweep(), RATE, "flac").read_bytes()[:20])
     soundfile.write(tmp_path / "nan.wav", np.array([[0.0], [np.nan], [0.1]]), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "loud.wav", np.array([[0.0], [-1e29], [0.1]]), RATE, subtype="FLOAT")
     for name, reason in [
         ("empty.wav", "the file is empty"),
         ("text.wav", "it is not an audio file"),
         ("text.m4a", "invalid data"),
         ("cut.flac", ""),
         ("nan.wav", "NaN"),
+        ("loud.wav", "its samples reach 1.0e+29 times full scale"),
         ("absent.wav", "there is no such file"),
         (".", "it is a folder"),
     ]:

@@ -31,6 +31,7 @@ def messy(tmp_path):
     write(folder / "short.wav", noise[:1500])
     write(folder / "none.wav", np.zeros(0))
     write(folder / "nan.wav", [*noise, float("nan")], subtype="FLOAT")
+    write(folder / "absurd.wav", [*noise, 1e29], subtype="FLOAT")
     (folder / "zero.wav").touch()
     (folder / "text.wav").write_text("this is a text\n" * 10)
     (folder / "._good.wav").write_text("what a Mac leaves behind")
@@ -41,6 +42,7 @@ def messy(tmp_path):
 
 
 EXPECTED = {
+    "absurd.wav": "its samples reach 1.0e+29 times full scale",
     "nan.wav": "it holds NaN or infinite samples",
     "none.wav": "it holds no samples",
     "short.wav": "0.0938 s is under 0.1 s",
@@ -60,7 +62,7 @@ def test_report(messy, workers):
     assert report.silent == [str(messy / "silent.wav")]
     assert dict(report.other) == {".txt": 1}
     text = "\n".join(report.lines())
-    assert "3 audio files" in text and "skipped 6 files" in text and "1 .txt" in text and "silent.wav" in text
+    assert "3 audio files" in text and "skipped 7 files" in text and "1 .txt" in text and "silent.wav" in text
 
 
 def test_minimal_and_endings(messy):

@@ -1,5 +1,6 @@
 """Measuring codecs: clips, references, silence, what breaks off."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from audiocraft.errors import UserError
 from audiocraft.metrics import codebook_usage, log_mel_distance, si_sdr
-from audiocraft.metrics.codec_eval import Evaluation, clips, entropy_rate, evaluate
+from audiocraft.metrics.codec_eval import Evaluation, FileScore, Score, clips, entropy_rate, evaluate
 from audiocraft.metrics.codec_figure import draw, spectrogram_db, take_excerpt
 from audiocraft.metrics.codec_table import table
 from audiocraft.metrics.coders import CodecCoder, Coded, with_references
@@ -153,6 +154,15 @@ def test_broken_codecs_are_refused() -> None:
     codec.quantizer = DummyQuantizer()
     with pytest.raises(UserError, match="no codebooks to measure"):
         CodecCoder(codec, "tiny")
+
+
+def test_records_are_json() -> None:
+    """Which knows no NaN."""
+    nan, infinity = float("nan"), float("inf")
+    record = Score("x", "codec", [FileScore("a.wav", 1.0, nan, infinity, stft=0.5)], bits_per_second=nan).record()
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert record["mean"] == {"log_mel_db": None, "log_mel_below_4khz_db": None, "stft": 0.5, "si_sdr_db": None}
+    assert record["files"][0]["log_mel_db"] is None and record["bits_per_second"] is None
 
 
 def test_entropy_rate() -> None:
