@@ -82,7 +82,7 @@ def evaluate(
     where = resolve_device(device)
     first, *others = zip([load_compression_model(name, where) for name in names], known_as)
     coders = with_references(*first, others, opus)
-    report = scan_folder(folder, workers=4)
+    report = scan_folder(folder, workers=4, shortest=0)
     length = sum(min(meta.duration, seconds or meta.duration) for meta in report.meta)
     bar_format = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]"
     with tqdm(total=length * len(coders), desc="Measuring", bar_format=bar_format) as bar:

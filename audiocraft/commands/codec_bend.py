@@ -126,7 +126,7 @@ def _find_files(source: Path) -> list[Path]:
         if not source.exists():
             raise UserError(f"there is no file or folder {source}; give the audio to bend")
         return [source]
-    report = scan_folder(source, resolve=True)
+    report = scan_folder(source, resolve=True, shortest=0)
     if report.skipped:
         typer.echo("\n".join(report.lines()))
     root = source.resolve()

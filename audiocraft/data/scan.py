@@ -64,6 +64,7 @@ def scan_folder(
     workers: int = 0,
     progress: bool = False,
     resolve: bool = False,
+    shortest: float = MIN_DURATION,
 ) -> ScanReport:
     """Find the audio files under a folder.
 
@@ -75,6 +76,7 @@ def scan_folder(
         workers: threads; decoding happens outside Python's lock.
         progress: show a bar.
         resolve: give absolute paths instead of paths that begin as `path` does.
+        shortest: seconds; files below are left out, and with 0 those without samples.
 
     Raises:
         UserError: no such folder, nothing in it, no audio in it, or none of the audio is usable.
@@ -99,7 +101,7 @@ def scan_folder(
         raise UserError(
             f"{_nothing(report)}; put audio files there ({', '.join(DEFAULT_EXTS[:6])}, …) or give another folder"
         )
-    _inspect_all(sorted(found), report, complete, workers, progress)
+    _inspect_all(sorted(found), report, complete, workers, progress, shortest)
     if not report.meta:
         first, reason = report.skipped[0]
         which = "the only audio file" if len(found) == 1 else f"none of the {len(found)} audio files"
@@ -139,11 +141,13 @@ def _walk(root: Path, report: ScanReport) -> Iterator[Path]:
         yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
 
 
-def _inspect_all(found: list[str], report: ScanReport, complete: bool, workers: int, progress: bool) -> None:
+def _inspect_all(
+    found: list[str], report: ScanReport, complete: bool, workers: int, progress: bool, shortest: float
+) -> None:
     from tqdm import tqdm
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        results = pool.map(lambda file: _inspect(file, complete), found)
+        results = pool.map(lambda file: _inspect(file, complete, shortest), found)
         for file, result in zip(found, tqdm(results, "Reading files", len(found), unit="file", disable=not progress)):
             if isinstance(result, str):
                 report.skipped.append((file, result))
@@ -153,20 +157,22 @@ def _inspect_all(found: list[str], report: ScanReport, complete: bool, workers: 
                 report.silent.append(file)
 
 
-def _inspect(file: str, complete: bool) -> AudioMeta | str:
+def _inspect(file: str, complete: bool, shortest: float) -> AudioMeta | str:
     """A manifest's record, or the reason why there is none."""
     if _printable(file) != file:
         return "its name is not valid UTF-8; rename it"  # manifests and libraries cannot hold such a name
     try:
         info = audio_info(file)
         meta = AudioMeta(file, info.duration, info.sample_rate)
-        if meta.duration >= MIN_DURATION and (complete or _may_be_absurd(file)):
+        if meta.duration >= shortest and (complete or _may_be_absurd(file)):
             peak, duration = _decode(file)
             # A header may promise more than a file that was cut off holds.
             meta.duration = duration if duration < meta.duration - MIN_DURATION else meta.duration
             meta.amplitude = peak if complete else None
-        if meta.duration < MIN_DURATION:
-            return f"{meta.duration:.3g} s is under {MIN_DURATION} s" if meta.duration else "it holds no samples"
+        if not meta.duration:
+            return "it holds no samples"
+        if meta.duration < shortest:
+            return f"{meta.duration:.3g} s is under {shortest} s"
         return meta
     except UnreadableAudio as error:
         return error.reason

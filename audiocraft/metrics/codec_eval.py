@@ -154,7 +154,7 @@ def evaluate(
             skipped.append((str(path), error.reason))
             continue
         if measures[0].samples == 0:
-            skipped.append((str(path), "it holds no samples"))
+            skipped.append((str(path), f"it holds no samples at {sample_rate} Hz"))
             continue
         for total, measure in zip(totals, measures):
             total.add(measure, str(path), sample_rate)

@@ -53,9 +53,11 @@ def take_excerpt(
     """
     files = sorted(evaluation.scores[0].files, key=lambda file: file.log_mel_db)
     file = files[(len(files) - 1) // 2]
-    start = max(0.0, (file.seconds - seconds) / 2)
-    wav, rate = audio_read(file.file, start, min(seconds, file.seconds))
+    start, length = max(0.0, (file.seconds - seconds) / 2), min(seconds, file.seconds)
+    # One sample more, so that rounding down, here and there, leaves something of a file of a few samples.
+    wav, rate = audio_read(file.file, start, length + 1 / evaluation.sample_rate)
     original = convert_audio(wav, rate, evaluation.sample_rate, evaluation.channels).to(device)
+    original = original[:, : round(length * evaluation.sample_rate)]
     waves = [("original", original.cpu())]
     for coder in coders:
         if coder.kind != "codebooks":

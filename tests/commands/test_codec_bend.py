@@ -152,6 +152,10 @@ def test_folder(sound: Path, codec: str, tmp_path: Path) -> None:
     # A file is bent alone as it is among others.
     run(folder / "sub" / "other.wav", *shared, "--out", tmp_path / "alone")
     assert (tmp_path / "alone" / "take_0002.wav").read_bytes() == (folder / "bent" / "take_0004.wav").read_bytes()
+    # What the search for training audio leaves out is bent too.
+    audio_write(tmp_path / "ticks" / "tick", torch.rand(1, 20) - 0.5, RATE, normalize=False)
+    run(tmp_path / "ticks", *shared, "--out", tmp_path / "few")
+    assert len(list((tmp_path / "few").glob("*.wav"))) == 2
     # What is too short for --start is left out.
     assert "left out" in run(folder, *shared, "--start", 1, "--out", tmp_path / "late")
     with pytest.raises(UserError, match="none of the 2 files could be bent"):

@@ -78,6 +78,24 @@ def test_the_same_twice(home: Path) -> None:
     assert records[0] == records[1]
 
 
+def test_files_of_a_few_samples(home: Path) -> None:
+    """Measured, from one sample on; what is nothing at the codec's rate is told."""
+    lengths = {"one": (1, RATE), "odd": (3, 44101), "short": (100, 8000), "none": (0, RATE), "less": (1, 44100)}
+    for name, (samples, rate) in lengths.items():
+        (home / "few" / name).mkdir(parents=True)
+        soundfile.write(home / "few" / name / f"{name}.wav", np.full(samples, 0.3), rate)
+    done = call("eval", "codec", "few", "--no-opus", "--out", "out")
+    assert "none.wav: it holds no samples\n" in done.stdout
+    assert "less.wav: it holds no samples at 16000 Hz" in done.stdout
+    first = json.loads((home / "out" / "eval.json").read_text(encoding="utf-8"))["scores"][0]
+    assert {Path(file["file"]).stem: file["seconds"] for file in first["files"]} == pytest.approx(
+        {"one": 1 / RATE, "odd": 1 / RATE, "short": 200 / RATE}, abs=1e-4
+    )
+    assert all(file["log_mel_db"] > 0 for file in first["files"])
+    for name in ("one", "odd"):  # the picture's excerpt is the whole of it
+        call("eval", "codec", f"few/{name}", "--no-opus", "--out", f"out/{name}")
+
+
 def test_mistakes(home: Path) -> None:
     (home / "empty").mkdir()
     (home / "bad").mkdir()

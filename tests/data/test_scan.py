@@ -65,6 +65,12 @@ def test_report(messy, workers):
     assert "3 audio files" in text and "skipped 7 files" in text and "1 .txt" in text and "silent.wav" in text
 
 
+def test_short_files_where_they_are_wanted(messy):
+    report = scan_folder(messy, shortest=0)
+    assert {Path(item.path).stem for item in report.meta} == {"good", "silent", "Loud", "tick", "short"}
+    assert dict(report.skipped)[str(messy / "none.wav")] == "it holds no samples"
+
+
 def test_minimal_and_endings(messy):
     found = find_audio_files(messy, resolve=False)
     assert len(found) == 3 and {item.amplitude for item in found} == {None}
