@@ -30,6 +30,7 @@ def train(
     """
     recipe = ["solver=compression/encodec_mini_32khz"]
     if start != "nothing":
+        start = _find(start)
         recipe += [f"continue_from={quote(start)}", *_FINE_TUNING]
     if epochs is not None:
         recipe.append(f"optim.epochs={epochs}")
@@ -45,3 +46,19 @@ def train(
         typer.echo(f"  python -m audiocraft train FOLDER --codec //sig/{result.sig}")
     exit_if_stopped(result)
     return result
+
+
+def _find(codec: str) -> str:
+    """The name of a codec to begin with, as the configuration takes it; asked before a long look through the folder.
+
+    Raises:
+        UserError: there is none of that name, or no name.
+    """
+    from ..errors import UserError
+    from ..models.locate import find_codec, shipped_codec
+
+    if not codec.strip():
+        raise UserError("--from is empty; name a codec, or begin anew with --from nothing")
+    find_codec(codec)
+    is_bare = "/" not in codec and not Path(codec).exists()
+    return f"//pretrained/{codec}" if is_bare and shipped_codec(codec) else codec

@@ -31,8 +31,8 @@ SHIPPED_CODEC = "mini_32khz"
 INCLUDED_CODEC = f"./{CODEC_FOLDER}"  # what a config of our layout calls a codec that is in its folder
 
 _CODEC_WAYS_OUT = (
-    "give a local path, a cache that holds it (AUDIOCRAFT_CACHE_DIR or HF_HOME), "
-    f"or the codec that ships here, compression_model_checkpoint=//pretrained/{SHIPPED_CODEC}"
+    "give a local path, or a cache that holds it (AUDIOCRAFT_CACHE_DIR or HF_HOME); "
+    f"the codec that ships here is //pretrained/{SHIPPED_CODEC}"
 )
 _LM_WAYS_OUT = "give a local folder, or a cache that holds it (AUDIOCRAFT_CACHE_DIR or HF_HOME)"
 

@@ -19,12 +19,12 @@ from ..models import local_t5
 from ..models.codec_init import get_codebooks, init_from_codebooks
 from ..models.encodec import CompressionModel, encode_blocks
 from ..models.lm import LMModel
-from ..models.loaders import load_compression_model, load_lm_model_ckpt
+from ..models.loaders import load_lm_model_ckpt
 from ..modules.conditioners import ConditioningAttributes
 from ..utils.weights import with_own_attention_names
 from . import builders
 from .base import StandardSolver
-from .run_codec import fit_codec, keep_codec
+from .run_codec import fit_codec, load_codec
 from .sampling import GenerateStage
 
 # Samples by which resampling may leave a segment short without a frame of it being padding.
@@ -73,8 +73,7 @@ class MusicGenSolver(GenerateStage, StandardSolver):
 
     def build_model(self) -> None:
         cfg = self.cfg
-        codec = keep_codec(cfg.compression_model_checkpoint, Path(self.folder))
-        self.compression_model = load_compression_model(codec, device=self.device).eval()
+        self.compression_model = load_codec(cfg, Path(self.folder), self.device)
         self.compression_model.requires_grad_(False)
         fit_codec(self.compression_model, cfg)
         local_t5.resolve_from_here(cfg)

@@ -2,13 +2,28 @@
 
 from pathlib import Path
 
+import torch
 from flashy import distrib
 from omegaconf import DictConfig
 
 from ..errors import UserError
 from ..models.encodec import CompressionModel
 from ..models.export import export_pretrained_compression_model
+from ..models.loaders import load_compression_model
 from ..utils.weights import CODEC_FILE
+
+
+def load_codec(cfg: DictConfig, folder: Path, device: torch.device) -> CompressionModel:
+    """The codec of `compression_model_checkpoint`, from now on kept in the run's folder.
+
+    Raises:
+        UserError: it cannot be found, loaded or kept; the message begins with the key.
+    """
+    name = cfg.compression_model_checkpoint
+    try:
+        return load_compression_model(keep_codec(name, folder), device)
+    except UserError as error:
+        raise UserError(f"compression_model_checkpoint={name}: {error}") from error
 
 
 def keep_codec(name: str, folder: Path) -> str:

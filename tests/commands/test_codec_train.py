@@ -69,6 +69,18 @@ def test_from_nothing_and_on_from_there(folder: Path, capsys: pytest.CaptureFixt
 def test_from_the_one_that_ships_by_default(folder: Path) -> None:
     with pytest.raises(UserError, match=r"continue_from=//pretrained/mini_32khz is another model"):
         run(folder, *TINY)
+    with pytest.raises(UserError, match=r"continue_from=//pretrained/mini_32khz is another model"):
+        run(folder, "--from", "mini_32khz", *TINY)
+
+
+@pytest.mark.parametrize(
+    "name, message", [("nope", "there is no model 'nope'"), ("", "--from is empty"), (" ", "empty")]
+)
+def test_a_codec_that_is_not_there_comes_first(folder: Path, name: str, message: str) -> None:
+    """Before the folder is looked through and a run made."""
+    with pytest.raises(UserError, match=message):
+        run(folder, "--from", name, *TINY)
+    assert not Path("outputs").exists()
 
 
 def test_a_slip_comes_first(folder: Path) -> None:
