@@ -30,6 +30,14 @@ _COUNTS = {
     **{f"transformer_lm.{key}": (1, False) for key in ("dim", "num_heads", "num_layers", "n_q", "card")},
     **{f"seanet.{key}": (1, False) for key in ("dimension", "n_filters")},
     **{f"rvq.{key}": (1, False) for key in ("n_q", "bins")},
+    "adversarial.every": (1, False),
+    "adversarial.start": (0, False),
+    **{f"mel.{key}": (1, False) for key in ("n_fft", "hop_length", "n_mels")},
+    "mel.win_length": (1, True),
+    # Windows of 2^range_start samples on, with hops of a quarter of that.
+    "msspec.range_start": (2, False),
+    "msspec.range_end": (3, False),
+    "msspec.n_mels": (1, False),
 }
 # Numbers: the least one, whether it is taken itself, the largest one, and whether null is taken too.
 _NUMBERS = {
@@ -45,6 +53,8 @@ _NUMBERS = {
     "checkpoint.every_minutes": (0, True, math.inf, True),
     "transformer_lm.dropout": (0, True, 1, False),
     "init_from_codec": (0, True, 1, False),
+    **{f"{name}.f_min": (0, True, math.inf, False) for name in ("mel", "msspec")},
+    **{f"{name}.floor_level": (0, False, math.inf, False) for name in ("mel", "msspec")},
 }
 _CHOICES = {
     "generate.audio.format": ("wav", "flac", "ogg", "mp3"),
@@ -88,6 +98,37 @@ def check_settings(cfg: DictConfig) -> None:
     betas = cfg.optim.adam.betas
     if len(betas) != 2 or not all(_is_number(beta) and 0 <= beta < 1 for beta in betas):
         raise UserError(f"optim.adam.betas={betas}: this takes two numbers from 0 up to, but not with, 1")
+    if "losses" in cfg:
+        _check_codec(cfg)
+
+
+def _check_codec(cfg: DictConfig) -> None:
+    """What only codecs have: weights of losses, what these hear, codes that are replaced."""
+    for name, weight in cfg.losses.items():
+        if weight is not None and not (_is_number(weight) and weight >= 0):
+            raise UserError(f"losses.{name}={weight}: this takes a number from 0 up, the loss's weight; 0 is none")
+    dead = _select(cfg, "rvq.threshold_ema_dead_code")
+    if dead is not _ABSENT and dead != "auto" and not (_is_number(dead) and dead >= 0):
+        raise UserError(f"rvq.threshold_ema_dead_code={_text(dead)}: this takes a number from 0 up, or auto")
+    for name in ("mel", "msspec"):
+        if not cfg.losses.get(name):
+            continue
+        low, high, rate = (cfg[name][key] for key in ("f_min", "f_max", "sample_rate"))
+        top = rate / 2 if high is None else high
+        if not _is_number(top) or not low < top <= rate / 2:
+            raise UserError(
+                f"{name}.f_max={_text(high)}: this takes Hz above {name}.f_min={low:g} up to {rate / 2:g}, half the "
+                "sample rate, or null for that"
+            )
+    if cfg.losses.get("msspec") and cfg.msspec.range_end <= cfg.msspec.range_start:
+        raise UserError(
+            f"msspec.range_end={cfg.msspec.range_end}: this takes a whole number above "
+            f"msspec.range_start={cfg.msspec.range_start}"
+        )
+    if cfg.losses.get("mel") and (cfg.mel.win_length or 0) > cfg.mel.n_fft:
+        raise UserError(
+            f"mel.win_length={cfg.mel.win_length}: this takes a whole number up to mel.n_fft={cfg.mel.n_fft}, or null"
+        )
 
 
 _ABSENT: Any = object()

@@ -43,6 +43,51 @@ def test_values_out_of_range(override: str) -> None:
         check(override)
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "adversarial.every=0",
+        "adversarial.start=-1",
+        "rvq.threshold_ema_dead_code=null",
+        "rvq.threshold_ema_dead_code=often",
+        "rvq.threshold_ema_dead_code=-1",
+        "mel.n_fft=0",
+        "mel.n_fft=null",
+        "mel.hop_length=0",
+        "mel.win_length=4096",
+        "mel.f_max=10",
+        "mel.f_max=40000",
+        "mel.f_max=high",
+        "mel.f_min=-1",
+        "mel.floor_level=0",
+        "msspec.f_max=64",
+        "msspec.f_max=high",
+        "msspec.f_max=16001",
+        "msspec.range_start=-2",
+        "msspec.range_end=8",
+        "msspec.range_end=3",
+        "losses.l1=nan",
+        "losses.l1=inf",
+        "losses.msspec=-1",
+        "losses.adv=much",
+    ],
+)
+def test_values_out_of_range_of_a_codec(override: str) -> None:
+    key = override.split("=", maxsplit=1)[0].replace(".", r"\.")
+    with pytest.raises(UserError, match=rf"^{key}=.*this takes"):
+        check("solver=compression/encodec_mini_32khz", override)
+
+
+def test_what_a_codec_takes() -> None:
+    check(
+        "solver=compression/encodec_mini_32khz",
+        *("rvq.threshold_ema_dead_code=0", "losses.l1=0", "losses.sisnr=null", "+losses.l2=1", "mel.f_max=16000"),
+        *("msspec.f_max=null", "mel.win_length=null", "msspec.range_start=2", "msspec.range_end=3"),
+    )
+    # What no loss hears is nobody's mistake: the recipe's mel goes up to 4 kHz.
+    check("solver=compression/encodec_mini_32khz", "sample_rate=4000", "losses.mel=0")
+
+
 @pytest.mark.parametrize("solver", ["musicgen/micro_32khz", "musicgen/musicgen_base_32khz", "compression/debug"])
 def test_recipes_are_fine(solver: str) -> None:
     check(f"solver={solver}")
