@@ -53,7 +53,7 @@ def bend(
     ] = None,
     lookup: Annotated[
         list[str] | None,
-        _operation("--lookup", "CODEC", "Read the codes in another codec's codebooks of the same shape."),
+        _operation("--lookup", "CODEC", "Read the codes in another codec's codebooks, of the same width."),
     ] = None,
     amount: Annotated[
         float | None,

@@ -6,7 +6,7 @@ the frames, blocks or entries, at least one unless it is 0; a larger amount with
 ones and more.
 
 Bent codes may hold what no encoder makes: `HOLE`, a frame in which a codebook is silent, and code + table ×
-cardinality, the entry `code` of another codec's codebook. A residual quantiser's latent is the sum of one vector per
+cardinality, which reads `code` in another codec's codebook. A residual quantiser's latent is the sum of one vector per
 codebook, so a hole adds nothing, and even the first codebook can be left out. Holes move with the codes around them.
 """
 
@@ -167,20 +167,22 @@ def bent_player(codec: CompressionModel, others: Sequence[tuple[str, Compression
 
     Args:
         codec: its decoder plays.
-        others: names and codecs whose codebooks `lookup` can read.
+        others: names and codecs whose codebooks `lookup` can read. A code is read modulo their cardinality, and in the
+            codec's own codebook where they have none.
     Raises:
-        UserError: the codec has no codebooks, or another's do not fit: latent width, cardinality or number differ.
+        UserError: the codec has no codebooks, or another's vectors are of another width.
     """
     own = _codebooks(codec, "the codec")
     tables = [own]
     for name, other in others:
         found = _codebooks(other, name)
-        if found.shape[1:] != own.shape[1:] or len(found) < len(own):
+        if found.shape[2] != own.shape[2]:
             raise UserError(
-                f"{name} has {len(found)} codebooks of {found.shape[1]} codes, {found.shape[2]} wide, but the codec "
-                f"has {len(own)} of {own.shape[1]}, {own.shape[2]} wide; look codes up in a codec of the same shape"
+                f"{name} has code vectors {found.shape[2]} wide, the codec {own.shape[2]}; look codes up in a codec of "
+                "the same width (seanet.dimension)"
             )
-        tables.append(found[: len(own)].to(own.device))
+        read = torch.arange(own.shape[1]) % found.shape[1]
+        tables.append(torch.cat([found[: len(own), read].to(own.device), own[len(found) :]]))
     assert isinstance(codec, EncodecModel)
     settings = {key: getattr(codec, key) for key in ("frame_rate", "sample_rate", "channels", "causal", "renormalize")}
     return EncodecModel(codec.encoder, codec.decoder, _BentQuantizer(tables), **settings).eval()

@@ -174,7 +174,7 @@ def test_lookup(sound: Path, codec: str, golden: Path, tmp_path: Path) -> None:
     run(*shared, "--drop", 1, "--amount", 0)
     waves = [audio_read(tmp_path / "bent" / f"take_000{number}.wav")[0] for number in (1, 2, 3)]
     assert torch.equal(waves[1], waves[2]) and (waves[0] - waves[1]).abs().max() > 1e-3
-    with pytest.raises(UserError, match="wide; look codes up in a codec of the same shape"):
+    with pytest.raises(UserError, match="wide, the codec 32; look codes up in a codec of the same width"):
         run(*shared, "--lookup", golden / "codec_hf")
 
 

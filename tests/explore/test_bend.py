@@ -20,7 +20,7 @@ from audiocraft.explore.recipe import (
 )
 from audiocraft.models.encodec import EncodecModel
 from audiocraft.models.loaders import load_compression_model
-from audiocraft.quantization import DummyQuantizer
+from audiocraft.quantization import DummyQuantizer, ResidualVectorQuantizer
 
 CARDINALITY = 64
 FRAMES = 103
@@ -186,6 +186,19 @@ def test_player_plays_what_is_left(codec: EncodecModel, other: EncodecModel) -> 
         assert torch.equal(back, codes)
 
 
+@pytest.mark.parametrize("cardinality, books", [(24, 2), (100, 6)])
+def test_lookup_in_a_codec_of_another_shape(codec: EncodecModel, cardinality: int, books: int) -> None:
+    """Fewer or more codes are read modulo their number, fewer codebooks leave the rest to the codec's own."""
+    quantizer = ResidualVectorQuantizer(32, n_q=books, bins=cardinality)
+    other = EncodecModel(codec.encoder, codec.decoder, quantizer, 50, 32000, 1)
+    codes = some_codes(20)
+    expected = codec.decode_latent(codes) - codec.decode_latent(codes[:, :books])
+    expected = expected + other.decode_latent(codes[:, :books] % cardinality)
+    player = bent_player(codec, [("other", other)])
+    played = player.decode_latent(bend.lookup(codes, 1, CARDINALITY, 1.0, seeded()))
+    assert torch.allclose(played, expected, atol=1e-5)
+
+
 def test_player_in_blocks(codec: EncodecModel) -> None:
     """Long audio, played block by block, with holes."""
     codes = bend.drop(some_codes(2000, batch=1), [0], 0.5, seeded())
@@ -199,7 +212,7 @@ def test_player_in_blocks(codec: EncodecModel) -> None:
 def test_codecs_that_do_not_fit(codec: EncodecModel, golden: Path) -> None:
     wide = load_compression_model(golden / "codec_hf")
     with pytest.raises(
-        UserError, match=r"wide has 4 codebooks of 1024 codes, 8 wide, but the codec has 4 of 64, 32 wide"
+        UserError, match=r"wide has code vectors 8 wide, the codec 32; look codes up in a codec of the same width"
     ):
         bent_player(codec, [("wide", wide)])
     unquantised = EncodecModel(codec.encoder, codec.decoder, DummyQuantizer(), 50, 32000, 1)
