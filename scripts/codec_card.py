@@ -4,6 +4,9 @@
     python -m audiocraft codec eval assets/NAME HELD_OUT --out assets/NAME
     python scripts/codec_card.py assets/NAME --trained-on "20 minutes of ..." --held-out "12 of ..." --note "..."
 
+Only of a codec under assets/ it says that it is MIT; of others, that the licence is whoever trained it to choose, or
+that of the weights it began with.
+
 Needs config.yaml and training.json, which the first command writes, and eval.json and eval.png, which the second does.
 """
 
@@ -12,6 +15,8 @@ import io
 import json
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +31,22 @@ NEEDED = {
 DISTANCES = {"log_mel_db": 2, "log_mel_below_4khz_db": 2, "stft": 3, "si_sdr_db": 1}
 
 
-def card(folder: Path, trained_on: str, held_out: str, notes: list[str]) -> str:
+def card(folder: Path, trained_on: str | None, held_out: str | None, notes: list[str]) -> str:
     """The card as Markdown.
 
     Raises:
-        UserError: a file that it is written from is missing.
+        UserError: a file that it is written from is missing or damaged.
     """
-    from omegaconf import OmegaConf
-
     from audiocraft.errors import UserError
     from audiocraft.models.loaders import load_compression_model
+    from audiocraft.models.model_card import front_matter, is_noncommercial, licence_text
+    from audiocraft.utils.weights import read_config
 
     for name, maker in NEEDED.items():
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing; make it with python {maker}")
-    cfg: Any = OmegaConf.load(folder / "config.yaml")
+    cfg: Any = read_config(folder / "config.yaml")
     runs = trainings(folder / "training.json")
-    evaluation = json.loads((folder / "eval.json").read_text(encoding="utf-8"))
     codec = load_compression_model(folder)
     name = folder.resolve().name
     parameters = sum(parameter.numel() for parameter in codec.parameters())
@@ -52,15 +56,67 @@ def card(folder: Path, trained_on: str, held_out: str, notes: list[str]) -> str:
         f"# {name}",
         f"A small EnCodec ({channels(codec.channels)}, {codec.sample_rate / 1000:g} kHz): {codec.frame_rate:g} frames "
         f"per second, {codec.num_codebooks} codebooks of {codec.cardinality} codes, {kbps:.1f} kb/s; "
-        f"{parameters:,} parameters besides the codebooks, {megabytes:.1f} MB on disk. "
-        f"It loads as `//pretrained/{name}`. Licence: MIT, as the code.",
-        "## Training",
-        f"Material: {trained_on}.",
-        "\n".join(f"{number}. {run_facts(run)}" for number, run in enumerate(runs, start=1)),
+        f"{parameters:,} parameters besides the codebooks, {megabytes:.1f} MB on disk. ",
+    ]
+    with reading(folder / "training.json"):
+        noncommercial = is_noncommercial(" ".join(begun for run in runs for begun in run.get("continue_from", [])))
+        sections += training(runs, trained_on)
+        built = limits(cfg, runs)
+    with reading(folder / "eval.json"):
+        sections += measured(json.loads((folder / "eval.json").read_text(encoding="utf-8")), held_out)
+    sections += ["## Limits", "\n".join(f"- {line}" for line in [*built, *notes])]
+    if ships(folder) and not noncommercial:
+        sections[1] += f"It loads as `//pretrained/{name}`. Licence: MIT, as the code."
+    else:
+        sections[1] += f"It loads by the path of its folder, wherever a codec is asked for: `{name}` from beside it."
+        sections = [front_matter(False, noncommercial), *sections, "## Licence", licence_text(noncommercial)]
+    return "\n\n".join(sections) + "\n"
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Context that reads what a JSON file says; whatever it lacks is told in one line."""
+    from audiocraft.errors import UserError
+
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(
+            f"{path} is damaged or something else ({reason}); make it again with python {NEEDED[path.name]}"
+        ) from error
+
+
+def ships(folder: Path) -> bool:
+    """Whether a codec's folder is one of those that `//pretrained/` finds."""
+    from audiocraft.models.locate import shipped_codec
+
+    shipped = shipped_codec(f"//pretrained/{folder.resolve().name}")
+    return shipped is not None and shipped.resolve() == folder.resolve()
+
+
+def training(runs: list[dict[str, Any]], trained_on: str | None) -> list[str]:
+    """The section about what it was trained on, and how."""
+    sections = ["## Training"]
+    if trained_on:
+        sections.append(f"Material: {trained_on}.")
+    sections.append("\n".join(f"{number}. {run_facts(run)}" for number, run in enumerate(runs, start=1)))
+    if not curves(runs):
+        return [*sections, "`training.json` has every epoch."]
+    return [
+        *sections,
         "![loss on held-out segments](training.png)",
         "`training.json` has every epoch. A run on other material has other held-out segments: its curve starts anew.",
-        "## What it does to audio it never saw",
-        f"{held_out[:1].upper()}{held_out[1:]}: {len(evaluation['scores'][0]['files'])} files, "
+    ]
+
+
+def measured(evaluation: dict[str, Any], held_out: str | None) -> list[str]:
+    """The section about its evaluation."""
+    first = evaluation["scores"][0]
+    count = len(first["files"])
+    return [
+        "## What it does to audio it never saw" if held_out else "## What it does to audio",
+        (f"{held_out[:1].upper()}{held_out[1:]}: " if held_out else "") + f"{count} file{'s' * (count != 1)}, "
         f"{evaluation['seconds'] / 60:.1f} minutes, measured with `python -m audiocraft codec eval` at "
         f"{evaluation['sample_rate'] / 1000:g} kHz on {evaluation['device']}, {evaluation['threads']} threads. "
         "Log-mel: mean difference over four window sizes in dB, over the whole band and below 4 kHz; STFT: distance of "
@@ -71,10 +127,7 @@ def card(folder: Path, trained_on: str, held_out: str, notes: list[str]) -> str:
         "![original, reconstructions and distances](eval.png)",
         "### Per file",
         per_file(evaluation),
-        "## Limits",
-        "\n".join(f"- {line}" for line in [*limits(cfg, runs), *notes]),
     ]
-    return "\n\n".join(sections) + "\n"
 
 
 def channels(count: int) -> str:
@@ -92,6 +145,8 @@ def run_facts(run: dict[str, Any]) -> str:
         f"({run['train_seconds'] / 60:.0f} minutes of training), {optim['optimizer']} at a rate of {optim['lr']:g}, "
         f"seed {run['seed']}; losses: {losses}{balanced}, and the quantiser's commitment penalty"
     )
+    if begun := run.get("continue_from"):
+        text += f"; begun with the weights of {', which went on from '.join(f'`{name}`' for name in begun)}"
     if valid:
         text += f"; held-out loss {valid[0]:.3f} after the first epoch, {valid[-1]:.3f} at the end"
     return f"{text}; kept: {run['weights']} weights."
@@ -127,7 +182,7 @@ def per_file(evaluation: dict[str, Any]) -> str:
     names = " | ".join(f"{score['name']}, whole / < 4 kHz" for score in scores)
     lines = [f"| file | seconds | {names} |", "|---" * (2 + len(scores)) + "|"]
     for rows in zip(*(score["files"] for score in scores)):
-        cells = [f"{row['log_mel_db']:.2f} / {row['log_mel_below_4khz_db']:.2f}" for row in rows]
+        cells = [f"{cell(row['log_mel_db'], 2)} / {cell(row['log_mel_below_4khz_db'], 2)}" for row in rows]
         lines.append(f"| {Path(rows[0]['file']).name} | {rows[0]['seconds']:.0f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -143,14 +198,19 @@ def limits(cfg: Any, runs: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def draw_training(runs: list[dict[str, Any]], out: Path) -> None:
-    """Reconstruction losses on held-out segments over all steps, run after run, as PNG."""
+def curves(runs: list[dict[str, Any]]) -> list[str]:
+    """Names of the losses that were measured on held-out segments; none where no epoch was finished."""
+    names = [name for run in runs for epoch in run["history"] for name in epoch.get("valid", {})]
+    return [name for name in dict.fromkeys(names) if name not in ("loss", "duration")]
+
+
+def draw_training(runs: list[dict[str, Any]], names: list[str], out: Path) -> None:
+    """Losses `names` on held-out segments over all steps, run after run, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     from audiocraft.utils.files import atomic_path
 
-    names = [name for name in ("l1", "msspec", "mel", "sisnr") if any(run["losses"].get(name) for run in runs)]
     figure = Figure(figsize=(8, 2.2 * len(names) + 0.6), layout="constrained")
     axes = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     begin = 0.0
@@ -181,8 +241,8 @@ def main(argv: list[str] | None = None) -> int:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the codec's folder")
-    parser.add_argument("--trained-on", required=True, help="what it was trained on, and how to make that again")
-    parser.add_argument("--held-out", required=True, help="what the evaluation measured")
+    parser.add_argument("--trained-on", help="what it was trained on, and how to make that again")
+    parser.add_argument("--held-out", help="what the evaluation measured")
     parser.add_argument("--note", action="append", default=[], help="a further limit, seen or heard; may be repeated")
     options = parser.parse_args(argv)
     from audiocraft.errors import UserError
@@ -190,7 +250,9 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         text = card(options.folder, options.trained_on, options.held_out, options.note)
-        draw_training(trainings(options.folder / "training.json"), options.folder / "training.png")
+        runs = trainings(options.folder / "training.json")
+        if names := curves(runs):
+            draw_training(runs, names, options.folder / "training.png")
         with atomic_path(options.folder / "README.md") as file:
             file.write_text(text, encoding="utf-8")
     except UserError as error:

@@ -7,11 +7,13 @@ Where RUN went on from an asset, --before names that asset's training.json: what
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 MODEL_KEYS = ("solver", "sample_rate", "channels", "compression_model", "encodec", "seanet", "rvq")
+_MOST_RUNS = 20  # that may have gone on from each other
 TRAINING_KEYS = ("seed", "losses", "balancer", "msspec", "optim", "schedule")
 
 
@@ -55,16 +57,16 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path 
     earlier = trainings(before) if before else []
     history = checkpoint.get("history") or []
     resolved: Any = OmegaConf.to_container(cfg, resolve=False)
-    updates = int(cfg.optim.updates_per_epoch)
     facts = {
         "version": __version__,
         "weights": chosen,
         "epochs": len(history),
-        "steps": len(history) * updates,
+        "steps": updates_done(checkpoint),
         "batch_size": int(cfg.dataset.batch_size),
         "segment_duration": float(cfg.dataset.segment_duration),
         "train_seconds": round(sum(epoch["train"]["duration"] for epoch in history if "train" in epoch)),
         **{key: _plain(resolved[key]) for key in TRAINING_KEYS},
+        "continue_from": begun_with(cfg),
         "history": [{stage: _rounded(metrics) for stage, metrics in epoch.items()} for epoch in history],
     }
     if earlier:
@@ -98,6 +100,45 @@ def trainings(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, AttributeError, TypeError, AssertionError):
         raise UserError(f"{path} does not tell of a training; give the training.json of a codec's folder") from None
     return [*earlier, last]
+
+
+def updates_done(checkpoint: dict[str, Any]) -> int:
+    """Updates of a run as its optimizer counted them: where segments do not last, epochs have fewer than asked for."""
+    optimizer = checkpoint.get("optimizer") or {}
+    counts = [state["step"] for state in (optimizer.get("state") or {}).values() if "step" in state]
+    counts += [group["k"] for group in optimizer.get("param_groups") or [] if "k" in group]  # dadam's
+    return int(max(counts, default=0))
+
+
+def begun_with(cfg: Any) -> list[str]:
+    """What a run went on from, and what that went on from, as long as its run is there; of paths only the last part."""
+    from audiocraft.errors import UserError
+    from audiocraft.utils.checkpoint import load_checkpoint, resolve_checkpoint_path
+    from audiocraft.utils.weights import package_config
+
+    names: list[str] = []
+    while (name := cfg.get("continue_from")) and len(names) < _MOST_RUNS:
+        names.append(_without_place(str(name)))
+        path = resolve_checkpoint_path(name)
+        if path is None or path.suffix != ".th":
+            break
+        try:
+            cfg = package_config(load_checkpoint(path), path)
+        except UserError:  # damaged since: it is no part of this codec
+            break
+    return names
+
+
+def _without_place(name: str) -> str:
+    from audiocraft.utils.hub import is_hub_id
+
+    if cached := re.search(r"models--([\w.-]+?)--([\w.-]+)", name):  # a folder of the hub's cache
+        return f"{cached[1]}/{cached[2]}"
+    prefix, bare = name.startswith("//pretrained/") * "//pretrained/", name.removeprefix("//pretrained/")
+    if bare.startswith("//") or is_hub_id(bare):
+        return name
+    path = Path(bare)
+    return prefix + (path.parent.name if path.suffix in (".bin", ".th", ".safetensors") else path.name)
 
 
 def _plain(node: Any) -> Any:

@@ -18,8 +18,8 @@ def model_card(name: str, lm: Package | None, codec: Package, facts: tp.Mapping[
         facts: what `export.json` says.
     """
     taken_from = f"{facts.get('model', '')} {facts.get('codec', '')} {codec.get('pretrained', '')}"
-    noncommercial = "facebook/" in taken_from
-    sections = [_front_matter(lm is not None, noncommercial), f"# {name}"]
+    noncommercial = is_noncommercial(taken_from)
+    sections = [front_matter(lm is not None, noncommercial), f"# {name}"]
     if lm is None:
         sections.append(_codec_text(codec))
         sections.append(_USE.format(name=name))
@@ -29,7 +29,7 @@ def model_card(name: str, lm: Package | None, codec: Package, facts: tp.Mapping[
         sections.append(_PLAY.format(name=name, option=option, call=call))
     if training := _training_text(facts):
         sections += ["## Training", training]
-    sections += ["## Licence", _NONCOMMERCIAL_TEXT if noncommercial else _LICENCE_TEXT]
+    sections += ["## Licence", licence_text(noncommercial)]
     return "\n\n".join(sections) + "\n"
 
 
@@ -68,7 +68,18 @@ _NONCOMMERCIAL_TEXT = (
 _LICENCE_TEXT = "The licence is whoever trained it to choose; say it here, and as `license:` at the top."
 
 
-def _front_matter(is_lm: bool, noncommercial: bool) -> str:
+def is_noncommercial(names: str) -> bool:
+    """Whether one of the models named holds weights that are published under CC-BY-NC 4.0."""
+    return "facebook/" in names
+
+
+def licence_text(noncommercial: bool) -> str:
+    """What can be said of the licence: where weights of others are in it, theirs."""
+    return _NONCOMMERCIAL_TEXT if noncommercial else _LICENCE_TEXT
+
+
+def front_matter(is_lm: bool, noncommercial: bool) -> str:
+    """What the hub reads."""
     lines = ["library_name: audiocraft", "tags: [micro-musicgen, musicgen, music]", "pipeline_tag: text-to-audio"]
     if not is_lm:
         lines = ["library_name: audiocraft", "tags: [micro-musicgen, encodec, codec]"]

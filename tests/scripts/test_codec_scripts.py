@@ -1,6 +1,7 @@
 """A codec run becomes an asset with a card."""
 
 import json
+import shutil
 from pathlib import Path
 
 import codec_card
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from audiocraft import train
 from audiocraft.commands import codec
 from audiocraft.data.manifest import AudioMeta, save_audio_meta
+from audiocraft.environment import resource_dir
 from audiocraft.models.loaders import load_compression_model
 from audiocraft.utils.checkpoint import load_checkpoint
 
@@ -46,7 +48,8 @@ def trained(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             "seanet.dimension=16",
             "rvq.bins=32",
             "optim.epochs=1",
-            "optim.updates_per_epoch=3",
+            "optim.updates_per_epoch=null",
+            "dataset.train.num_samples=7",
             "generate.every=null",
             "evaluate.every=null",
             "logging.progress=off",
@@ -77,6 +80,37 @@ def test_the_asset_tells_how_it_was_trained_but_not_where(asset: Path, sounds: P
     assert OmegaConf.load(asset / "config.yaml").seanet.n_filters == 4
     for name in ("config.yaml", "training.json"):
         assert str(sounds.parent) not in (asset / name).read_text()
+
+
+def changed(trained: Path, folder: Path, *overrides: str) -> Path:
+    """A copy of a run that says it was made with other settings."""
+    state = load_checkpoint(trained / "checkpoint.th")
+    cfg = OmegaConf.merge(OmegaConf.create(state["xp.cfg"]), OmegaConf.from_dotlist(list(overrides)))
+    folder.mkdir()
+    torch.save({**state, "xp.cfg": OmegaConf.to_yaml(cfg)}, folder / "checkpoint.th")
+    return folder
+
+
+def test_steps_are_those_that_were_done(trained: Path, tmp_path: Path) -> None:
+    """An epoch is shorter than asked for where there are not as many segments."""
+    run = changed(trained, tmp_path / "run", "optim.updates_per_epoch=100")
+    assert make_codec_asset.main([str(run), "--out", str(tmp_path / "asset")]) == 0
+    assert json.loads((tmp_path / "asset" / "training.json").read_text())["steps"] == 3
+
+
+def test_what_a_codec_went_on_from_is_told_but_not_where_it_lay(trained: Path, tmp_path: Path) -> None:
+    first = changed(trained, tmp_path / "first", "continue_from=facebook/encodec_32khz")
+    second = changed(trained, tmp_path / "second", f"continue_from={first}")
+    assert make_codec_asset.main([str(second), "--out", str(tmp_path / "asset")]) == 0
+    text = (tmp_path / "asset" / "training.json").read_text()
+    assert json.loads(text)["continue_from"] == ["first", "facebook/encodec_32khz"] and str(tmp_path) not in text
+    for name, told in {
+        "//pretrained/mini_32khz": "//pretrained/mini_32khz",
+        "/home/me/x/model.safetensors": "x",
+        "/c/hub/models--facebook--encodec_32khz/snapshots/1/model.safetensors": "facebook/encodec_32khz",
+        "//pretrained//home/me/x": "//pretrained/x",
+    }.items():
+        assert make_codec_asset.begun_with({"continue_from": name}) == [told]
 
 
 def test_weights_too_large_for_float16_are_refused(
@@ -113,6 +147,20 @@ def test_an_asset_keeps_what_came_before_it(
     assert not (tmp_path / "fourth").exists()
 
 
+@pytest.fixture(scope="module")
+def measured(asset: Path, sounds: Path) -> Path:
+    """The asset, with an evaluation beside it."""
+    done = CliRunner().invoke(codec.app, ["eval", str(asset), str(sounds), "--out", str(asset)])
+    assert done.exit_code == 0
+    return asset
+
+
+@pytest.fixture
+def folder(measured: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(measured, tmp_path / "my_codec"))
+
+
 def test_the_card_says_what_the_files_say(
     trained: Path, asset: Path, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,3 +182,54 @@ def test_the_card_says_what_the_files_say(
     assert "- It hums." in text and "Material: noise." in text
     assert str(sounds.parent) not in text
     assert (out / "training.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_card_without_words_of_ones_own(folder: Path) -> None:
+    assert codec_card.main([str(folder)]) == 0
+    text = (folder / "README.md").read_text()
+    assert "Material" not in text and "never saw" not in text and "None" not in text
+    assert "## What it does to audio\n\n2 files, 0.1 minutes" in text
+    assert "wherever a codec is asked for: `my_codec` from beside it" in text
+    assert "MIT" not in text and "//pretrained/" not in text and "licence is whoever trained it to choose" in text
+
+
+def test_a_card_says_what_the_codec_began_with(folder: Path) -> None:
+    facts = json.loads((folder / "training.json").read_text())
+    facts["continue_from"] = ["//sig/01234567", "facebook/encodec_32khz"]
+    (folder / "training.json").write_text(json.dumps(facts))
+    assert codec_card.main([str(folder)]) == 0
+    text = (folder / "README.md").read_text()
+    assert "begun with the weights of `//sig/01234567`, which went on from `facebook/encodec_32khz`" in text
+    assert text.startswith("---\n") and "license: cc-by-nc-4.0" in text and "MIT" not in text
+
+
+@pytest.mark.parametrize("name", ["mini_32khz", "mini_wave_32khz"])
+def test_what_ships_is_said_to(name: str) -> None:
+    folder = resource_dir("assets") / name
+    paragraphs = codec_card.card(folder, "x", "y", []).split("\n\n")
+    assert paragraphs[:3] == (folder / "README.md").read_text(encoding="utf-8").split("\n\n")[:3]
+    assert paragraphs[1].endswith(f"It loads as `//pretrained/{name}`. Licence: MIT, as the code.")
+
+
+def test_curves_are_those_of_the_history(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = json.loads((folder / "training.json").read_text())
+    facts |= {"losses": {"l1": 0, "l2": 1, "mrstft": 0.1}, "history": [{"valid": {"l2": 0.5, "loss": 1.0}}]}
+    (folder / "training.json").write_text(json.dumps(facts))
+    assert codec_card.curves([facts]) == ["l2"]
+    assert codec_card.main([str(folder)]) == 0 and "training.png" in (folder / "README.md").read_text()
+    # A run that was stopped in its first epoch has none.
+    (folder / "training.png").unlink()
+    (folder / "training.json").write_text(json.dumps({**facts, "history": []}))
+    assert codec_card.main([str(folder)]) == 0 and "training.png" not in (folder / "README.md").read_text()
+    assert not (folder / "training.png").exists()
+
+
+@pytest.mark.parametrize(
+    "name, text", [("eval.json", "{}"), ("eval.json", "["), ("training.json", '{"history":[]}'), ("training.json", "[")]
+)
+def test_damaged_files_are_told(folder: Path, name: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / name).write_text(text)
+    assert codec_card.main([str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {folder / name} ") and error.count("\n") == 1
+    assert not (folder / "README.md").exists()
