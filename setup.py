@@ -46,7 +46,7 @@ setup(
         "av>=12",
         "pyloudnorm>=0.1.1",
         "scipy>=1.11",
-        "huggingface_hub>=0.23",
+        "huggingface_hub>=0.34",  # the first one with the command hf
         "safetensors>=0.4",
         "matplotlib>=3.8",
         "typer>=0.12",

@@ -16,7 +16,7 @@ def export(
         typer.Option(
             "--format",
             help="peer (state_dict.bin, as audiocraft reads it), safetensors (model.safetensors, config.yaml and a "
-            "model card, ready for huggingface-cli upload) or onnx (with a player that needs no torch).",
+            "model card, ready for hf upload) or onnx (with a player that needs no torch).",
         ),
     ] = "peer",
     quantize: Annotated[
@@ -52,7 +52,7 @@ def export(
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.suffix in (".bin", ".safetensors")) / 2**20
     typer.echo(f"{folder}: {size:.1f} MiB")
     if format == "safetensors":
-        typer.echo(f"upload: huggingface-cli upload NAME/{folder.resolve().name} {folder}")
+        typer.echo(f"upload: hf upload NAME/{folder.resolve().name} {folder}")
     if _plays(folder):
         typer.echo(f"listen: python -m audiocraft generate {folder} --duration 10 --num 4 --out {folder / 'takes'}")
 

@@ -60,7 +60,7 @@ def hub_file(
             continue
         except RepositoryNotFoundError as error:
             raise UserError(
-                f"there is no repository {repo} on the hub, or it is private (huggingface-cli login); {ways_out}"
+                f"there is no repository {repo} on the hub, or it is private (hf auth login); {ways_out}"
             ) from error
         except Exception as error:  # of the hub's client, of what it reads the net with, of the disk
             problem = f"{filename} of {repo} cannot be fetched from the hub ({type(error).__name__})"

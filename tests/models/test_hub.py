@@ -8,11 +8,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
+from audiocraft.cli import app
 from audiocraft.errors import UserError
 from audiocraft.models import loaders
 from audiocraft.models.export import export_model
@@ -135,7 +137,7 @@ def test_repositories(hub: tuple[Path, str, list[str]], run_folder: Path, golden
         "codec some/empty": "some/empty on the hub has no compression_state_dict.bin",
     }.items():
         assert says in str(told[name]) and "\n" not in str(told[name]), told[name]
-    assert "huggingface-cli login" in str(told["model some/nothing"])
+    assert "hf auth login" in str(told["model some/nothing"])
     # The second time nothing is asked for.
     asked.clear()
     good = [("model", "some/own"), ("model", "some/peer"), *(("codec", name) for name in codecs[:-1])]
@@ -200,3 +202,13 @@ def test_a_download_that_breaks_off_is_one_line(tmp_path: Path, monkeypatch: pyt
     for load in (loaders.load_lm_model, loaders.load_compression_model):
         with pytest.raises(UserError, match=r"state_dict\.bin of some/model cannot be fetched from the hub"):
             load("some/model", cache_dir=str(tmp_path))
+
+
+def test_the_command_that_uploads_is_installed(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app(["export", str(model_folder), "--out", str(tmp_path / "m"), "--format", "safetensors"], standalone_mode=False)
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("upload: ")]
+    command = line.removeprefix("upload: ").split()[0]
+    scripts = metadata.distribution("huggingface_hub").entry_points.select(group="console_scripts")
+    assert command in scripts.names
