@@ -44,8 +44,10 @@ def export(
         return
 
     from ..errors import UserError
-    from ..models.export import export_model
+    from ..models.export import FORMATS, export_model
 
+    if format not in FORMATS:
+        raise UserError(f"there is no format {format!r}; choose one of {', '.join((*FORMATS, 'onnx'))}")
     if quantize is not None:
         raise UserError(f"--quantize goes with --format onnx, not {format}; leave it out")
     folder = export_model(model, out, state, epoch, replace, format)

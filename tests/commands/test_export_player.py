@@ -41,6 +41,8 @@ def test_mistakes(model_folder: Path, tmp_path: Path):
         export(model_folder, "--out", tmp_path / "new", "--quantize", "int3")
     with pytest.raises(UserError, match="goes with --format onnx"):
         app(["export", str(model_folder), "--out", str(tmp_path / "new"), "--quantize", "int8"], standalone_mode=False)
+    with pytest.raises(UserError, match="no format 'mp3'; choose one of peer, safetensors, onnx"):
+        app(["export", str(model_folder), "--out", str(tmp_path / "new"), "--format", "mp3"], standalone_mode=False)
     with pytest.raises(UserError, match="there is no model"):
         export(tmp_path / "nothing", "--out", tmp_path / "new")
     (tmp_path / "file").touch()
