@@ -5,6 +5,7 @@ import typing as tp
 from abc import ABC, abstractmethod
 
 import torch
+from torch.nn import functional as F
 
 from ..errors import UserError
 from ..modules.conditioners import ConditioningAttributes
@@ -256,6 +257,8 @@ class BaseGenModel(ABC):
                 f"a prompt must be [B, C, T] with some samples, this is {list(prompt.shape)}; give other audio"
             )
         prompt = convert_audio(prompt, sample_rate, self.sample_rate, self.audio_channels)
+        # Of a few samples at a high rate nothing may be left.
+        prompt = F.pad(prompt, (0, max(0, 1 - prompt.shape[-1])))
         with torch.no_grad():
             codes, scale = self.compression_model.encode(prompt.to(self.device))
         assert scale is None, "a codec that renormalises has no language model"

@@ -102,6 +102,13 @@ def test_continuation(debug: MusicGen) -> None:
     assert wav.shape[0] == 1 and codes.shape[-1] == count_frames(4.0, debug.frame_rate)
 
 
+def test_a_prompt_of_one_sample_at_a_higher_rate(debug: MusicGen) -> None:
+    """At the model's rate nothing would be left of it."""
+    debug.set_generation_params(duration=0.2)
+    wav, codes = debug.generate_continuation(torch.ones(1, 1), 44100, return_tokens=True, seed=0)
+    assert codes.shape[-1] == count_frames(0.2, debug.frame_rate) and wav.isfinite().all()
+
+
 def _resampled(wav: torch.Tensor, rate: int, model: MusicGen) -> torch.Tensor:
     from audiocraft.data.audio_utils import convert_audio
 
