@@ -114,6 +114,7 @@ def test_generate_continues_a_file(model_folder: Path, tmp_path: Path, capsys: p
         (("--duration", "inf"), "nothing"),
         (("--temperature", "nan"), "temperature"),
         (("--temperature", 0), "temperature"),
+        (("--cfg", "inf"), "cfg_coef of inf"),
         (("--format", "xyz"), "xyz"),
         (("--prompt", "nowhere.wav"), "is not there; give an audio file"),
         (("--prompt-duration", 1), "needs a --prompt"),

@@ -1,5 +1,6 @@
 """MusicGen (arXiv 2306.05284): a transformer over codec tokens, with or without text."""
 
+import math
 import re
 import typing as tp
 from pathlib import Path
@@ -103,6 +104,8 @@ class MusicGen(BaseGenModel):
             raise UserError(f"a duration of {duration:g} s is nothing; give seconds above 0")
         if duration > _LONGEST:
             raise UserError(f"a duration of {duration:g} s is more than a day; ask for less")
+        if not math.isfinite(cfg_coef):
+            raise UserError(f"a cfg_coef of {cfg_coef:g} is no strength; give a number such as 3, or 1 for no guidance")
         if extend_stride is not None and not extend_stride > 0:
             raise UserError(f"extend_stride {extend_stride:g} s adds nothing; give seconds above 0")
         self.duration = duration

@@ -133,6 +133,7 @@ def test_closed_standard_output_ends_in_one_line(model_folder: Path) -> None:
         (("--duration", 70000), "at most 67108 s"),
         (("--chunk", 0), "chunks of 0 s"),
         (("--temperature", 0), "temperature"),
+        (("--cfg", "nan"), "cfg_coef of nan"),
         (("--precision", "int3"), "unknown precision int3"),
         (("--device", "toaster"), "toaster"),
         (("--device", "meta"), "not served"),

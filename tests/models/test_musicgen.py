@@ -136,6 +136,8 @@ def test_mistakes(debug: MusicGen) -> None:
         {"top_p": 1.5},
         {"duration": 0.0},
         {"extend_stride": 0.0},
+        {"cfg_coef": float("nan")},
+        {"cfg_coef": float("inf")},
     ):
         with pytest.raises(UserError):
             debug.set_generation_params(**wrong)
