@@ -129,6 +129,14 @@ def test_stream_equals_offline(seconds: float, player, player_code, musicgen: Mu
     np.testing.assert_allclose(wav, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
 
 
+def test_there_are_no_more_threads_than_cores(folders: dict[str, Path], player_code, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(player_code.engine, "open_session", lambda path, threads, busy: threads)
+    for asked, given in ((1, 1), (2, 2), (100_000, 2)):
+        player = player_code.engine.Player(folders["none"], asked)
+        assert (player.threads, player.lm.session) == (given, given)
+
+
 def test_int8_sounds_every_time_the_same(folders: dict[str, Path], player_code):
     player = player_code.engine.Player(folders["int8"])
     first, again = (

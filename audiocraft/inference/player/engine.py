@@ -26,7 +26,7 @@ class Player:
 
     Args:
         folder: as the export wrote it.
-        threads: for the heavy operators; None takes one per physical core.
+        threads: for the heavy operators, at most one per logical core; None takes one per physical core.
     Raises:
         PlayerError: it is no such folder, or a file in it is missing or damaged.
     """
@@ -34,7 +34,7 @@ class Player:
     def __init__(self, folder: Path, threads: int | None = None, clock: Clock | None = None) -> None:
         self.facts = read_facts(folder)
         self.clock = clock or Clock()
-        self.threads = threads or physical_cores()
+        self.threads = min(threads or physical_cores(), os.cpu_count() or 1)
         busy = machine_is_busy(self.threads)
         sessions: dict[str, tp.Any] = {}
 
