@@ -13,6 +13,9 @@ from torch import Tensor
 
 from ..errors import UserError
 
+# Logits divided by much less leave float32; at this temperature the likeliest token alone is drawn as it is.
+_LEAST_TEMP = 1e-30
+
 
 @dataclass(frozen=True)
 class SamplingParams:
@@ -87,7 +90,7 @@ def choose(logits: Tensor, uniforms: Tensor | None, params: SamplingParams) -> T
     if params.greedy:
         return logits.argmax(dim=-1)
     assert uniforms is not None
-    probs = torch.softmax(logits.float() / params.temp, dim=-1)
+    probs = torch.softmax(logits.float() / max(params.temp, _LEAST_TEMP), dim=-1)
     if params.top_p > 0:
         probs = filter_top_p(probs, params.top_p)
     elif params.top_k > 0:

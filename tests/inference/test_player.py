@@ -118,6 +118,15 @@ def test_uniform_numbers_and_choices_are_those_of_torch(player_code):
         np.testing.assert_array_equal(got, expected.numpy())
 
 
+@pytest.mark.parametrize("temperature", [1e-20, 1e-39, 1e-300])
+def test_tiny_temperatures_take_the_likeliest(temperature: float, player_code):
+    rng = np.random.default_rng(0)
+    logits, uniforms = 20 * rng.standard_normal((50, 30), np.float32), rng.random(50, np.float32)
+    for filters in ({"top_k": 0}, {"top_k": 5}, {"top_p": 0.9}):
+        sampling = player_code.generation.Sampling(temperature, **filters)
+        np.testing.assert_array_equal(player_code.generation.choose(logits, uniforms, sampling), logits.argmax(-1))
+
+
 @pytest.mark.parametrize("seconds", [0.5, 2.0, 40.0])
 def test_stream_equals_offline(seconds: float, player, player_code, musicgen: MusicGen):
     """Two seconds are exported for; forty come in windows, and sound in pieces equals that of torch in one go."""

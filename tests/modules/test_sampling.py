@@ -38,6 +38,14 @@ def test_choose_is_greedy_without_sampling_or_temperature():
         assert torch.equal(choose(logits, torch.rand(3, 4), params), logits.argmax(-1))
 
 
+@pytest.mark.parametrize("temp", [1e-20, 1e-39, 1e-300])
+def test_tiny_temperatures_take_the_likeliest(temp):
+    logits = 20 * torch.randn(50, 30, generator=torch.Generator().manual_seed(0))
+    uniforms = torch.rand(50, generator=torch.Generator().manual_seed(1))
+    for filters in ({"top_k": 0}, {"top_k": 5}, {"top_p": 0.9}):
+        assert torch.equal(choose(logits, uniforms, SamplingParams(temp=temp, **filters)), logits.argmax(-1))
+
+
 def test_choose_filters():
     logits = torch.randn(1000, 30, generator=torch.Generator().manual_seed(0))
     uniforms = torch.rand(1000, generator=torch.Generator().manual_seed(1))

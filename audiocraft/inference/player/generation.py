@@ -16,6 +16,8 @@ import onnxruntime as ort
 
 # Far enough apart that the seeds of clip i in window w never meet those of another clip or window.
 WINDOW_SEED_STRIDE = 1 << 40
+# Logits divided by much less leave float32; at this temperature the likeliest code alone is drawn as it is.
+LEAST_TEMPERATURE = 1e-30
 Array = np.ndarray
 
 
@@ -88,7 +90,7 @@ def choose(logits: Array, uniforms: Array, sampling: Sampling) -> Array:
     """Codes [...] from logits [..., card]: each distribution is inverted at its uniform number of [...]."""
     if sampling.greedy:
         return logits.argmax(-1)
-    scaled = logits.reshape(-1, logits.shape[-1]) / np.float32(sampling.temperature)
+    scaled = logits.reshape(-1, logits.shape[-1]) / np.float32(max(sampling.temperature, LEAST_TEMPERATURE))
     kept = _kept(scaled, sampling)
     # Rows of what is kept, one after another: a fraction of the whole, and one search finds all codes.
     columns = np.nonzero(kept)[1]
