@@ -53,6 +53,32 @@ def test_a_full_gpu_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert capsys.readouterr().err.startswith("error: CUDA out of memory; ask for less at once")
 
 
+def _printed_to(stdout: int, flush: bool) -> tuple[int, str]:
+    """Exit code and standard error of a command that prints."""
+    code = f"import audiocraft.cli as cli; cli.app = lambda: print('a take', flush={flush}); cli.main()"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+@pytest.mark.parametrize("flush", [True, False])
+def test_a_full_disk_behind_what_is_printed_is_one_line(flush: bool) -> None:
+    with open("/dev/full", "wb") as full:
+        code, told = _printed_to(full.fileno(), flush)
+    assert code == 2
+    assert told == "error: the disk is full, and the output is not whole; free some space and try again\n"
+
+
+@pytest.mark.parametrize("flush", [True, False])
+def test_a_reader_of_what_is_printed_may_go(flush: bool) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    assert _printed_to(write, flush) == (1, "")
+    os.close(write)
+
+
 def test_a_slip_in_an_override_comes_before_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "music").mkdir()

@@ -1,6 +1,5 @@
 """Sound written while it is being made: 16-bit samples, to a new file, a pipe, or the standard output."""
 
-import os
 import struct
 import sys
 import typing as tp
@@ -10,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError
-from ..utils.files import atomic_path
+from ..utils.files import atomic_path, drop_stdout, is_disk_full
 
 # A WAV header names the size before it is known; players take this one for "until it ends".
 _UNKNOWN_SIZE = 0xFFFFFFFF
@@ -50,7 +49,7 @@ class WavStream:
                 self._file: tp.BinaryIO = stack.enter_context(open(stack.enter_context(atomic_path(self._out)), "wb"))
             else:
                 piped = str(self._out) == "-"
-                stack.enter_context(_reader(piped))
+                stack.enter_context(_reader(self._out))
                 self._file = sys.stdout.buffer if piped else stack.enter_context(open(self._out, "wb"))
             if not self._raw:
                 self._file.write(_wav_header(self._sample_rate, self._channels, _UNKNOWN_SIZE))
@@ -70,17 +69,22 @@ class WavStream:
 
 
 @contextmanager
-def _reader(piped: bool) -> tp.Iterator[None]:
-    """Whoever reads what is written inside, to the standard output if `piped`, may go; then it ends in one line."""
+def _reader(out: Path) -> tp.Iterator[None]:
+    """Whoever reads what is written to `out` inside may go, and a disk may be full; then it ends in one line."""
+    piped = str(out) == "-"
     try:
         yield
         if piped:
             sys.stdout.flush()
-    except BrokenPipeError as error:
-        if piped:
-            # Python flushes once more when it ends, and would complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise UserError("the player has closed the pipe; the rest was not made") from error
+    except OSError as error:
+        gone = isinstance(error, BrokenPipeError)
+        if not gone and not is_disk_full(error):
+            raise
+        drop_stdout()
+        if gone:
+            raise UserError("the player has closed the pipe; the rest was not made") from error
+        place = "behind the standard output" if piped else f"of {out}"
+        raise UserError(f"the disk {place} is full; free some space, the rest was not made") from error
 
 
 def _pcm16(wav: torch.Tensor) -> bytes:

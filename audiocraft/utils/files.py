@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -71,6 +72,16 @@ def is_disk_full(error: BaseException) -> bool:
         # torch's own file writer passes no errno on: on a full disk it finds itself at an "unexpected pos".
         return any(sign in str(error) for sign in ("inline_container", "PytorchStreamWriter", "file write failed"))
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def drop_stdout() -> None:
+    """Let what the standard output does not take vanish: Python tries once more at its end, and complains."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def free_bytes(path: str | Path) -> int:

@@ -117,6 +117,17 @@ def test_a_pipe_with_a_name_stays_one(model_folder: Path, tmp_path: Path) -> Non
     assert process.returncode == 0 and len(heard) == 2 * 32000 and pipe.is_fifo()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+@pytest.mark.parametrize(("out", "place"), [("-", "behind the standard output"), ("/dev/full", "of /dev/full")])
+def test_a_full_disk_ends_in_one_line(model_folder: Path, out: str, place: str) -> None:
+    with open("/dev/full", "wb") as full:
+        line = command(model_folder, "--duration", 0.2, "--out", out)
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    *told, error = done.stderr.splitlines()
+    assert error == f"error: the disk {place} is full; free some space, the rest was not made" and len(told) <= 1, told
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
 def test_closed_standard_output_ends_in_one_line(model_folder: Path) -> None:
     line = f"{shlex.join(command(model_folder))} >&-"
