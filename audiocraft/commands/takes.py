@@ -6,6 +6,7 @@ import re
 import shutil
 import tempfile
 import typing as tp
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 from .. import __version__
 from ..data.audio import audio_write
 from ..errors import UserError
-from ..utils.files import atomic_path, is_disk_full
+from ..utils.files import atomic_path, check_place, is_disk_full
 
 # Where `tame` begins to round peaks off.
 _KNEE = 0.8
@@ -30,10 +31,8 @@ def check_folder(folder: str | Path) -> None:
     Raises:
         UserError: they cannot.
     """
-    missing = not Path(folder).exists()
-    _staging_folder(Path(folder)).rmdir()
-    if missing:
-        Path(folder).rmdir()
+    with _place_told(folder):
+        check_place(Path(folder))
 
 
 def save_take(
@@ -139,9 +138,15 @@ def load_takes(folder: str | Path) -> list[tuple[Path, dict[str, tp.Any]]]:
 
 
 def _staging_folder(folder: Path) -> Path:
-    try:
+    with _place_told(folder):
         folder.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=".take_", dir=folder))
+
+
+@contextmanager
+def _place_told(folder: str | Path) -> tp.Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}); choose another folder") from error
 

@@ -54,6 +54,23 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def check_place(folder: Path) -> None:
+    """See whether files can be put into a folder, or it can be made where it is missing; which it stays.
+
+    It is tried in the nearest folder that is there, as permissions alone tell little: root has them all.
+
+    Raises:
+        OSError: they cannot.
+    """
+    while True:
+        try:
+            folder.lstat()
+            break
+        except FileNotFoundError:
+            folder = folder.parent
+    Path(tempfile.mkdtemp(prefix=".check_", dir=folder)).rmdir()
+
+
 def write_files(files: Mapping[Path, Writer]) -> Path:
     """Write all files before the first takes the place of a former one.
 

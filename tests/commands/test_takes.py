@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from audiocraft.commands import takes
-from audiocraft.commands.takes import load_takes, save_take, tame
+from audiocraft.commands.takes import check_folder, load_takes, save_take, tame
 from audiocraft.data.audio import audio_read
 from audiocraft.errors import UserError
 
@@ -41,6 +41,23 @@ def test_earlier_files_stay(tmp_path: Path) -> None:
     assert (tmp_path / "take_0007.wav").read_text() == "mine"
     assert (tmp_path / "take_0009.json").read_text() == "also mine"
     assert [path.name for path, _ in load_takes(tmp_path)] == ["take_0010.wav"]
+
+
+def test_a_check_leaves_nothing_and_disturbs_no_other(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: check_folder(tmp_path / "a" / "b" / "c"), range(200)))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "here").mkdir()
+    check_folder(tmp_path / "here")
+    assert [path.name for path in tmp_path.rglob("*")] == ["here"]
+
+
+@pytest.mark.parametrize("name", ["file", "file/takes", "link", "link/takes", "x" * 300])
+def test_a_check_refuses_places_where_no_folder_can_be(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(UserError, match=f"{name} cannot be written .*; choose another folder"):
+        check_folder(tmp_path / name)
 
 
 @pytest.mark.parametrize("links", [True, False])
