@@ -91,6 +91,37 @@ def test_a_slip_in_an_override_comes_before_the_folder(tmp_path: Path, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["music"]
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [("--device", "toaster", "toaster is no device"), ("--codec", "nope", "nope"), ("--device", "cuda:99", "cuda:99")],
+)
+def test_what_is_not_there_comes_before_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, value: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AUDIOCRAFT_DORA_DIR", raising=False)
+    monkeypatch.setattr("audiocraft.data.scan.scan_folder", lambda *_, **__: pytest.fail("it looked through"))
+    with pytest.raises(UserError, match=says):
+        run("train", "music", option, value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [("train",), ("codec", "train")])
+@pytest.mark.parametrize("given", ["environment", "override"])
+def test_outputs_where_none_can_be_come_before_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], given: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AUDIOCRAFT_DORA_DIR", raising=False)
+    monkeypatch.setattr("audiocraft.data.scan.scan_folder", lambda *_, **__: pytest.fail("it looked through"))
+    (tmp_path / "file").write_text("mine")
+    if given == "environment":
+        monkeypatch.setenv("AUDIOCRAFT_DORA_DIR", "file")
+    with pytest.raises(UserError, match=r"runs cannot be kept in .*file .*; set AUDIOCRAFT_DORA_DIR"):
+        run(*command, "music", *(["dora.dir=file"] if given == "override" else []))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_ctrl_c_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -7,6 +7,8 @@ from pathlib import Path
 import typer
 
 if tp.TYPE_CHECKING:
+    from dora.xp import XP
+
     from ..data.audio_dataset import AudioMeta
     from ..train import RunResult
 
@@ -27,21 +29,38 @@ def train_on(folder: Path, recipe: tp.Sequence[str], overrides: tp.Sequence[str]
         typer.Exit: stopped at once.
     """
     from ..errors import UserError
-    from ..solvers.settings import check_settings
     from ..train import main, run
 
     if unknown := [text for text in overrides if text.startswith("-") or ("=" not in text and text[:1] != "~")]:
         raise UserError(f"{unknown[0]!r} is neither an option nor KEY=VALUE; see --help for options")
-    # A slip in an override is told before a long look through the folder, not after it.
-    check_settings(main.make_xp([*recipe, *overrides]).cfg)
+    train_manifest, valid_manifest = manifest_paths(folder)
+    sources = [f"datasource.train={quote(train_manifest.parent)}"]
+    sources += [f"datasource.{split}={quote(valid_manifest.parent)}" for split in ("valid", "evaluate", "generate")]
+    arguments = [*recipe, *sources, *overrides]
     try:
-        train_manifest, valid_manifest = write_manifests(folder)
-        sources = [f"datasource.train={quote(train_manifest.parent)}"]
-        sources += [f"datasource.{split}={quote(valid_manifest.parent)}" for split in ("valid", "evaluate", "generate")]
-        return run([*recipe, *sources, *overrides])
+        # A slip is told before a long look through the folder, not after it, and leaves no run behind.
+        _check(main.make_xp(arguments))
+        write_manifests(folder)
+        return run(arguments)
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on from here", err=True)
         raise typer.Exit(128 + signal.SIGINT) from None
+
+
+def _check(xp: "XP") -> None:
+    from ..environment import AudioCraftEnvironment
+    from ..solvers.settings import check_settings
+    from ..utils.device import resolve_device
+    from ..utils.dora_main import check_runs_folder
+
+    check_settings(xp.cfg)
+    for outputs in (AudioCraftEnvironment.get_dora_dir(), xp.dora.dir):  # of the manifests, of the run
+        check_runs_folder(outputs)
+    resolve_device(xp.cfg.device)
+    if "compression_model_checkpoint" in xp.cfg:
+        from ..solvers.run_codec import check_codec
+
+        check_codec(xp.cfg.compression_model_checkpoint, xp.folder)
 
 
 def exit_if_stopped(result: "RunResult") -> None:
@@ -50,15 +69,26 @@ def exit_if_stopped(result: "RunResult") -> None:
         raise typer.Exit(128 + result.stopped_by)
 
 
-def write_manifests(folder: Path) -> tuple[Path, Path]:
-    """Look through a folder and write what to train on and what to hold out, under the outputs folder.
-
-    Returns:
-        The manifests of the training and of the held-out files.
-    """
+def manifest_paths(folder: Path) -> tuple[Path, Path]:
+    """Where the manifests of the training and of the held-out files of a folder are, under the outputs folder."""
     import hashlib
     import re
 
+    from ..environment import AudioCraftEnvironment
+
+    root = folder.resolve()
+    # Two folders of one name must not share manifests.
+    name = f"{re.sub(r'[^A-Za-z0-9]+', '-', root.name)}-{hashlib.sha1(str(root).encode()).hexdigest()[:8]}"
+    home = AudioCraftEnvironment.get_dora_dir() / "manifests" / name
+    return home / "train" / "data.jsonl", home / "valid" / "data.jsonl"
+
+
+def write_manifests(folder: Path) -> tuple[Path, Path]:
+    """Look through a folder and write what to train on and what to hold out.
+
+    Returns:
+        `manifest_paths`.
+    """
     from ..data.audio_dataset import save_audio_meta
     from ..data.scan import scan_folder
     from ..environment import AudioCraftEnvironment
@@ -81,10 +111,7 @@ def write_manifests(folder: Path) -> tuple[Path, Path]:
     else:
         held = sum(meta.duration for meta in valid)
         typer.echo(f"held out for validation: {len(valid)} of {len(meta)} files ({held / 60:.1f} min)")
-    # Two folders of one name must not share manifests.
-    name = f"{re.sub(r'[^A-Za-z0-9]+', '-', root.name)}-{hashlib.sha1(str(root).encode()).hexdigest()[:8]}"
-    home = AudioCraftEnvironment.get_dora_dir() / "manifests" / name
-    paths = home / "train" / "data.jsonl", home / "valid" / "data.jsonl"
+    paths = manifest_paths(folder)
     for path, meta in zip(paths, (train, valid)):
         save_audio_meta(path, meta)
     return paths

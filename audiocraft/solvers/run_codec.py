@@ -7,6 +7,7 @@ from flashy import distrib
 from omegaconf import DictConfig
 
 from ..errors import UserError
+from ..models import locate
 from ..models.encodec import CompressionModel
 from ..models.export import export_pretrained_compression_model
 from ..models.loaders import load_compression_model
@@ -26,6 +27,20 @@ def load_codec(cfg: DictConfig, folder: Path, device: torch.device) -> Compressi
         raise UserError(f"compression_model_checkpoint={name}: {error}") from error
 
 
+def check_codec(name: str, folder: Path) -> None:
+    """See whether the codec that a run is to begin with is there, where the run does not keep one; as `keep_codec`.
+
+    Raises:
+        UserError: nothing by that name.
+    """
+    if not _is_made_up(name) and not (folder / CODEC_FILE).is_file():
+        locate.find_codec(name)
+
+
+def _is_made_up(name: str) -> bool:
+    return name.removeprefix("//pretrained/") == "debug_compression_model"
+
+
 def keep_codec(name: str, folder: Path) -> str:
     """Keep the codec that a run begins with, so that it stays the same when the one of that name is trained further.
 
@@ -40,7 +55,7 @@ def keep_codec(name: str, folder: Path) -> str:
         UserError: nothing by that name, a damaged file, a full disk.
     """
     kept = folder / CODEC_FILE
-    if name.removeprefix("//pretrained/") == "debug_compression_model":  # made up, not loaded
+    if _is_made_up(name):
         return name
     if distrib.is_rank_zero() and not kept.is_file():
         export_pretrained_compression_model(name, kept)

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from ..environment import refuse_peer
 from ..errors import UserError
 from . import overrides as checks
+from .files import check_place
 
 
 class MicroMain(HydraMain):
@@ -130,6 +131,18 @@ def _in_one_line() -> Iterator[None]:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def check_runs_folder(folder: Path) -> None:
+    """See whether runs can be kept in a folder. One that is missing stays so.
+
+    Raises:
+        UserError: they cannot.
+    """
+    try:
+        check_place(folder)
+    except OSError as error:
+        raise _no_place(folder, error) from error
 
 
 def _make_folder(folder: Path) -> None:

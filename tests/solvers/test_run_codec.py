@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from audiocraft import train
+from audiocraft.errors import UserError
 from audiocraft.models import MusicGen
 from audiocraft.models.export import export_model
 from audiocraft.models.loaders import load_compression_model
-from audiocraft.solvers.run_codec import keep_codec
+from audiocraft.solvers.run_codec import check_codec, keep_codec
 from audiocraft.utils.weights import CODEC_FILE
 
 RATE = 16000
@@ -90,3 +91,12 @@ def test_a_codec_of_the_peer_is_kept_by_name(run: tuple[Path, Path, list[str]], 
     assert torch.load(kept, weights_only=True)["pretrained"] == "facebook/encodec_32khz"
     exported = torch.load(export_model(folder, tmp_path / "export") / CODEC_FILE, weights_only=True)
     assert exported["pretrained"] == "facebook/encodec_32khz" and "best_state" not in exported
+
+
+def test_a_run_that_keeps_its_codec_needs_no_other(tmp_path: Path) -> None:
+    check_codec("//pretrained/mini_32khz", tmp_path)
+    check_codec("debug_compression_model", tmp_path)
+    with pytest.raises(UserError, match="nowhere"):
+        check_codec("nowhere", tmp_path)
+    (tmp_path / CODEC_FILE).touch()
+    check_codec("nowhere", tmp_path)
