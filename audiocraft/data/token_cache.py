@@ -53,11 +53,10 @@ TRAILER = struct.Struct(f"<q{DIGEST_BYTES}s")
 
 @dataclass(frozen=True)
 class CachedTokens:
-    """Codes of one file: where they lie, how many samples (at the codec's rate) and frames they stand for."""
+    """Codes of one file: where they lie, and how many samples (at the codec's rate) they stand for."""
 
     path: Path
     num_samples: int
-    num_frames: int
 
     def read(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Codes int64 [K, F] of frames `start` to `stop`.
@@ -77,12 +76,11 @@ class CachedTokens:
 
 @dataclass
 class CacheReport:
-    """What `TokenCache.prepare` found: entries by path as given, the files left out with the reason, how many contents
-    were coded, and the sample rates (Hz) of those files."""
+    """What `TokenCache.prepare` found: entries by path as given, the files left out with the reason, and the sample
+    rates (Hz) of those that were coded now."""
 
     tokens: dict[str, CachedTokens] = field(default_factory=dict)
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    encoded: int = 0
     rates: dict[str, int] = field(default_factory=dict)
 
 
@@ -260,7 +258,6 @@ class TokenCache:
                 except UnreadableAudio as error:  # one bad file must not end a run
                     report.skipped += [(name, error.reason) for name in same]
                     continue
-                report.encoded += 1
                 report.rates.update(dict.fromkeys(same, rate))
             report.tokens.update(dict.fromkeys(same, entry))
 
@@ -280,7 +277,7 @@ class TokenCache:
         if codes is None or codes.ndim != 2 or digest != _checksum(codes, num_samples):
             logger.warning("the token cache entry %s is damaged; its file is coded again", path)
             return None
-        return CachedTokens(path, num_samples, codes.shape[0])
+        return CachedTokens(path, num_samples)
 
     @torch.no_grad()
     def _encode(self, name: str, content: str) -> CachedTokens:
@@ -302,7 +299,7 @@ class TokenCache:
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, array)
             file.write(TRAILER.pack(num_samples, _checksum(array, num_samples)))
-        return CachedTokens(path, num_samples, array.shape[0])
+        return CachedTokens(path, num_samples)
 
     def _codes(self, blocks: Iterator[torch.Tensor]) -> torch.Tensor:
         """Codes [1, K, F] of the joined blocks [1, C, T]."""

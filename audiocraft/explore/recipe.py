@@ -14,7 +14,6 @@ from ..errors import UserError
 from ..models.encodec import CompressionModel
 from . import bend
 
-OPTIONS = ("drop", "swap", "shuffle", "hold", "stutter", "reverse", "permute-codes", "rate", "lookup")
 SPEEDS = (0.05, 20.0)
 Recipe = list[tuple[str, str]]
 
@@ -26,8 +25,8 @@ _LEAST_FRAMES = {"shuffle": 1, "hold": 2, "stutter": 1, "reverse": 2}
 class Bend:
     """One operation, read for a codec.
 
-    option: one of OPTIONS. codebooks: those it touches, from 1. frames: length of a block; None for the whole.
-    speed: of `rate`. codec: name of the one that `lookup` reads.
+    option: its name on the command line. codebooks: those it touches, from 1. frames: length of a block; None for the
+    whole. speed: of `rate`. codec: name of the one that `lookup` reads.
     """
 
     option: str

@@ -25,7 +25,7 @@ from .attributes import (
     nullify_joint_embed,
     nullify_wav,
 )
-from .t5 import T5_WIDTHS, load_t5, t5_width
+from .t5 import load_t5, t5_width
 from .transformer import create_sin_embedding
 
 __all__ = [
@@ -96,8 +96,6 @@ class T5Conditioner(TextConditioner):
     Raises:
         UserError: the width of `name` is not known, or an option that is not served.
     """
-
-    MODELS_DIMS: tp.ClassVar[dict[str, int]] = T5_WIDTHS
 
     def __init__(
         self,

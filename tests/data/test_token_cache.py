@@ -50,7 +50,6 @@ def test_codes_equal_whole_file(tmp_path, codec, rate, channels):
     assert torch.equal(entry.read(), expected)
     assert torch.equal(entry.read(3, 9), expected[:, 3:9])
     assert entry.read().dtype == torch.int64
-    assert entry.num_frames == expected.shape[-1]
     assert entry.num_samples == int(2.37 * rate) * 16000 // rate
 
 
@@ -81,7 +80,7 @@ def test_second_start_reads_nothing(tmp_path, monkeypatch, codec):
     TokenCache(tmp_path / "cache", codec).prepare([path], progress=False)
     monkeypatch.setattr(token_cache.hashlib, "file_digest", lambda *_: pytest.fail("the file was read again"))
     report = TokenCache(tmp_path / "cache", codec).prepare([path], progress=False)
-    assert report.encoded == 0 and str(path) in report.tokens
+    assert not report.rates and str(path) in report.tokens
 
 
 def test_content_is_the_key(tmp_path, codec):
@@ -90,14 +89,14 @@ def test_content_is_the_key(tmp_path, codec):
     copy = tmp_path / "b.wav"
     copy.write_bytes(path.read_bytes())
     cache = TokenCache(tmp_path / "cache", codec)
-    assert cache.prepare([path], progress=False).encoded == 1
+    assert list(cache.prepare([path], progress=False).rates) == [str(path)]
     report = cache.prepare([path, copy], progress=False)
-    assert report.encoded == 0 and report.tokens[str(path)] == report.tokens[str(copy)]
+    assert not report.rates and report.tokens[str(path)] == report.tokens[str(copy)]
     before = path.stat()
     write_noise(path, 1, 16000, 1, seed=1)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     report = cache.prepare([path], progress=False)
-    assert report.encoded == 1
+    assert list(report.rates) == [str(path)]
     assert torch.equal(report.tokens[str(path)].read(), whole_file_codes(codec, path))
 
 
@@ -137,7 +136,7 @@ def test_damaged_entry_is_coded_again(tmp_path, codec, damage):
     data[-60] ^= 1
     entry.path.write_bytes({"cut": data[:-30], "flipped": data, "emptied": b"", "text": b"no codes"}[damage])
     report = cache.prepare([path], progress=False)
-    assert report.encoded == 1
+    assert list(report.rates) == [str(path)]
     assert torch.equal(report.tokens[str(path)].read(), whole_file_codes(codec, path))
 
 
@@ -166,7 +165,7 @@ def test_bad_files_are_left_out(tmp_path, codec, caplog):
 def test_one_sample_file(tmp_path, codec):
     path = write_noise(tmp_path / "a.wav", 1 / 16000, 16000, 1)
     entry = TokenCache(tmp_path / "cache", codec).prepare([path], progress=False).tokens[str(path)]
-    assert (entry.num_samples, entry.num_frames) == (1, 1)
+    assert (entry.num_samples, entry.read().shape[-1]) == (1, 1)
 
 
 def test_stopped_and_run_again(tmp_path, monkeypatch, codec):
@@ -184,7 +183,7 @@ def test_stopped_and_run_again(tmp_path, monkeypatch, codec):
     with pytest.raises(KeyboardInterrupt):
         TokenCache(tmp_path / "cache", codec).prepare(paths, progress=False)
     report = TokenCache(tmp_path / "cache", codec).prepare(paths, progress=False)
-    assert report.encoded == 2 and len(report.tokens) == 3
+    assert len(report.rates) == 2 and len(report.tokens) == 3
 
 
 @pytest.mark.parametrize("gone", [False, True])
