@@ -249,6 +249,18 @@ def test_a_closed_pipe_ends_in_one_line(folders: dict[str, Path]):
     assert "closed" in one_line(result)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+@pytest.mark.parametrize("arguments", [["--stream"], []], ids=["stream", "takes"])
+def test_a_full_disk_behind_stdout_ends_in_one_line(
+    arguments: list[str], folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    with open("/dev/full", "wb") as full:
+        where = {"stdout": full, "stderr": subprocess.PIPE, "capture_output": False, "cwd": tmp_path}
+        line = one_line(play(folders["none"], "--duration", "1", *arguments, **where))
+    assert line == "error: the output cannot be written (No space left on device)"
+
+
 def test_closed_outputs(folders: dict[str, Path], tmp_path: Path):
     """From a shell that closes them before the player starts."""
 

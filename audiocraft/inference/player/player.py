@@ -244,6 +244,16 @@ def run(arguments: list[str] | None, clock: Clock) -> None:
         args.timings.write_text(json.dumps(clock.report()) + "\n")
 
 
+def drop_stdout() -> None:
+    """Let what stdout does not take vanish: Python tries once more when it ends, and complains."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code. A mistake ends in one line, never in a traceback."""
     clock = Clock()
@@ -256,17 +266,18 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop)
     try:
         run(arguments, clock)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # else Python does when it ends, where nobody can catch what goes wrong
         return 0
     except KeyboardInterrupt:
         message, code = "stopped", 130
     except PlayerError as error:
         message, code = str(error), 2
     except BrokenPipeError:
-        # Nothing may be flushed into it at exit.
-        if sys.stdout is not None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_stdout()
         message, code = "the stream was closed by its reader", 2
     except OSError as error:
+        drop_stdout()
         message, code = f"{error.filename or 'the output'} cannot be written ({error.strerror})", 2
     except MemoryError:
         message, code = "not enough memory; give a smaller --batch-size or --duration", 2
