@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from .errors import UserError
 from .utils.dora_main import micro_main
 from .utils.files import is_disk_full
 from .utils.logs import setup_logging
+from .utils.run_lock import sole_use
 
 if TYPE_CHECKING:
     from .solvers.base import StandardSolver
@@ -54,16 +56,23 @@ def train(cfg: DictConfig) -> "StandardSolver":
     """Build the solver of `cfg` and run it; the experiment must have been entered.
 
     Raises:
-        UserError: a setting, the audio or a checkpoint is not usable.
+        UserError: a setting, the audio or a checkpoint is not usable, or another process trains this run.
     """
-    import flashy
-    import torch
-
-    from .solvers import builders
     from .solvers.settings import check_settings
 
     check_settings(cfg)
     xp = get_xp()
+    # The first process holds the folder for all of them.
+    with nullcontext() if get_distrib_spec().rank else sole_use(xp.folder):
+        return _train(cfg, xp)
+
+
+def _train(cfg: DictConfig, xp: XP) -> "StandardSolver":
+    import flashy
+    import torch
+
+    from .solvers import builders
+
     if get_distrib_spec().world_size > 1:
         # Functions in there take the group as a default argument. Imported once the group is there (by an optimiser's
         # first step), they keep its threads alive beyond `main`, and these can abort the interpreter's end.

@@ -16,6 +16,7 @@ from two import start_two
 import audiocraft
 from audiocraft import train
 from audiocraft.errors import UserError
+from audiocraft.utils.run_lock import sole_use
 
 TINY = (
     "solver=compression/debug",
@@ -125,6 +126,20 @@ def test_dora_itself(songs: Path) -> None:
     lines = done.stderr.strip().splitlines()
     assert lines == ["error: optim.epoch=1: there is no key 'optim.epoch'; did you mean optim.epochs?"], done.stderr
     assert not (songs / "outputs/xps").exists()
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(songs: Path) -> None:
+    first = train.run([*TINY])
+    longer = [*TINY, "optim.epochs=2"]
+    holder = f"import sys; from pathlib import Path; from {sole_use.__module__} import sole_use\n"
+    holder += f"with sole_use(Path({str(first.folder)!r})): print(flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", holder], **pipes) as other:  # type: ignore[call-overload]
+        other.stdout.readline()
+        with pytest.raises(UserError, match=rf"is being trained already \(process {other.pid}\); wait for it"):
+            train.run(longer)
+        other.kill()
+    assert train.run(longer).epochs == 2
 
 
 # What the command runs, and a look at what is left of the process group when it has returned.

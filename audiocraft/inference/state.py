@@ -13,6 +13,7 @@ from ..modules.kv_cache import KVCache
 from ..modules.sampling import clip_uniforms
 
 UNKNOWN = -1  # a place of the sequence whose code is not drawn yet
+NO_CODE = -2  # one for which the model computed no numbers to draw from
 
 
 @dataclass
@@ -44,7 +45,8 @@ class DecoderState:
     """Everything between two steps.
 
     Attributes:
-        sequence: steps of the pattern [B, K, S]: drawn codes, prompt codes ahead, special tokens, or `UNKNOWN`.
+        sequence: steps of the pattern [B, K, S]: drawn codes, prompt codes ahead, special tokens, `UNKNOWN` and
+            `NO_CODE`.
         drawn: which places are drawn, bool [K, S]; the others hold the prompt or the special token.
         at: `step` on the device, int64 [1].
         step: the next step to draw; those before it are complete.

@@ -15,7 +15,7 @@ from ..modules.sampling import SamplingParams, choose, clip_uniforms
 from .graphs import graphs_wanted, run_step
 from .memory import check_room
 from .playing import PlayingLM
-from .state import UNKNOWN, Branch, DecoderState
+from .state import NO_CODE, UNKNOWN, Branch, DecoderState
 
 __all__ = ["DecoderState", "TokenDecoder"]
 
@@ -126,8 +126,18 @@ class TokenDecoder:
                 branch.cache.span = None
 
     def codes(self, state: DecoderState) -> Tensor:
-        """Codes [B, K, F] of the sequence; `UNKNOWN` where they are not drawn yet."""
-        return self._pattern(state).revert_pattern_sequence(state.sequence, UNKNOWN)[0]
+        """Codes [B, K, F] of the sequence; `UNKNOWN` where they are not drawn yet.
+
+        Raises:
+            UserError: the model computed NaN or infinities.
+        """
+        codes = self._pattern(state).revert_pattern_sequence(state.sequence, UNKNOWN)[0]
+        if (codes == NO_CODE).any():
+            raise UserError(
+                "the model computes no numbers any more (NaN); try --precision float32, or another model: its weights "
+                "are damaged, or training diverged"
+            )
+        return codes
 
     def complete_frames(self, state: DecoderState) -> int:
         """Frames from the start of which all codes are there, the prompt's included."""
@@ -138,10 +148,11 @@ class TokenDecoder:
 
     def _draw(self, state: DecoderState) -> None:
         """The step itself: a function of the state's tensors, written back to them."""
-        codes = state.sequence.index_select(2, state.at - 1)
+        codes = state.sequence.index_select(2, state.at - 1).clamp_(min=0)  # NO_CODE has no embedding
         logits = self._logits(state, codes)
         uniforms = None if state.uniforms is None else state.uniforms.index_select(1, state.at)[:, 0]
-        new = choose(logits, uniforms, self.params)
+        # Not looked at here, where a GPU would be waited for, but when codes are read.
+        new = choose(logits, uniforms, self.params).where(logits.float().sum(-1).isfinite(), NO_CODE)
         held = state.sequence.index_select(2, state.at)[..., 0]
         drawn = state.drawn.index_select(1, state.at)[:, 0]
         state.sequence.index_copy_(2, state.at, torch.where(drawn, new, held)[..., None])

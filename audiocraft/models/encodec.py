@@ -126,12 +126,15 @@ class EncodecModel(CompressionModel):
         self.quantizer.set_num_codebooks(n)
 
     def check_wav(self, x: torch.Tensor) -> None:
-        """Raises UserError unless x is [B, channels, T] with at least one sample."""
+        """Raises UserError unless x is [B, channels, T] with at least one sample, and, but for training, all finite."""
         if x.dim() != 3 or x.shape[1] != self.channels or x.shape[2] == 0:
             raise UserError(
                 f"the codec takes audio of shape [batch, {self.channels}, samples], not {list(x.shape)}; "
                 "convert it with audiocraft.data.audio_utils.convert_audio"
             )
+        # In training the loss shows it, and nothing waits for a GPU. Codes of NaN would look like any others.
+        if not self.training and not torch.stack(x.aminmax()).isfinite().all():
+            raise UserError("the audio holds NaN or infinite samples; clean it, e.g. with torch.nan_to_num")
 
     def preprocess(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """wav [B, C, T] → (wav to code, its scale [B, 1] or None)."""
@@ -156,7 +159,7 @@ class EncodecModel(CompressionModel):
     def forward(self, x: torch.Tensor) -> QuantizedResult:
         """wav [B, C, T] → QuantizedResult whose x is the decoded wav [B, C, T], of the input's length.
 
-        Raises UserError for a wrong shape.
+        Raises UserError for a wrong shape, NaN or infinities.
         """
         self.check_wav(x)
         length = x.shape[-1]
@@ -172,7 +175,7 @@ class EncodecModel(CompressionModel):
         return result
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """As CompressionModel.encode, long input in blocks. Raises UserError for a wrong shape."""
+        """As CompressionModel.encode, long input in blocks. Raises UserError for a wrong shape, NaN or infinities."""
         self.check_wav(x)
         if needs_blocks(self, len(x), x.shape[-1]):
             scale = self.measure_scale(x)

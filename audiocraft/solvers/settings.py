@@ -110,6 +110,8 @@ def _check_codec(cfg: DictConfig) -> None:
     dead = _select(cfg, "rvq.threshold_ema_dead_code")
     if dead is not _ABSENT and dead != "auto" and not (_is_number(dead) and dead >= 0):
         raise UserError(f"rvq.threshold_ema_dead_code={_text(dead)}: this takes a number from 0 up, or auto")
+    if _select(cfg, "seanet.causal") != _select(cfg, "encodec.causal"):
+        raise UserError(f"seanet.causal={cfg.seanet.causal} alone is not enough; set encodec.causal, it follows")
     for name in ("mel", "msspec"):
         if not cfg.losses.get(name):
             continue

@@ -1,6 +1,7 @@
 """The token decoder: cached as uncached, spans as exact lengths, every precision, states that go on bit by bit."""
 
 import io
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,18 @@ def test_graphs_can_be_switched(monkeypatch: pytest.MonkeyPatch) -> None:
     assert graphs_wanted(None, cuda) and not graphs_wanted(False, cuda) and not graphs_wanted(True, CPU)
     monkeypatch.setenv("AUDIOCRAFT_CUDA_GRAPHS", "0")
     assert not graphs_wanted(None, cuda) and graphs_wanted(True, cuda)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("params", [SamplingParams(), SamplingParams(use_sampling=False)])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("int8", marks=needs_int8)])
+def test_a_model_without_numbers_is_refused(value: float, params: SamplingParams, precision: str) -> None:
+    """Drawn from NaN, every code would be 0, and sound like a model."""
+    lm = tiny_lm()
+    lm.linears[2].weight.data[7] = value
+    decoder = TokenDecoder(lm, params, precision=precision)
+    with pytest.raises(UserError, match="computes no numbers any more"):
+        run(decoder, decoder.start(num_samples=2, frames=5))
 
 
 def test_too_small_a_gpu_says_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,17 @@ def test_wrong_audio_is_named(shape: tuple[int, ...]) -> None:
             use(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_audio_without_numbers_is_refused_but_in_training(value: float) -> None:
+    model = tiny().eval()
+    x = torch.zeros(1, 1, 60)
+    x[0, 0, 7] = value
+    for call in (model, model.encode):
+        with pytest.raises(UserError, match="NaN or infinite samples"):
+            call(x)
+    assert not model.train()(x).x.isfinite().all()
+
+
 def test_wrong_codes_are_named() -> None:
     with pytest.raises(UserError, match="0 to 7"):
         tiny().decode(torch.full((1, 3, 4), 8))

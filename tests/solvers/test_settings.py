@@ -78,6 +78,12 @@ def test_values_out_of_range_of_a_codec(override: str) -> None:
         check("solver=compression/encodec_mini_32khz", override)
 
 
+def test_a_codec_is_causal_throughout() -> None:
+    with pytest.raises(UserError, match=r"seanet\.causal=True alone is not enough; set encodec\.causal"):
+        check("solver=compression/encodec_mini_32khz", "seanet.causal=true")
+    check("solver=compression/encodec_mini_32khz", "encodec.causal=true")
+
+
 def test_what_a_codec_takes() -> None:
     check(
         "solver=compression/encodec_mini_32khz",
