@@ -75,12 +75,18 @@ def nearest(vectors: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
 def kmeans(samples: torch.Tensor, num_clusters: int, num_iters: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
     """Lloyd's k-means on samples [N, D] → (means [num_clusters, D], counts [num_clusters]).
 
-    An empty cluster keeps its place and a count of 0.
+    It ends after `num_iters` iterations, or when no sample changes its cluster any more. An empty cluster keeps its
+    place and a count of 0.
     """
     means = _draw(samples, num_clusters)
     counts = means.new_zeros(num_clusters)
+    before = None
     for _ in range(num_iters):
-        counts, sums = _counts_and_sums(samples, nearest(samples, means), num_clusters)
+        codes = nearest(samples, means)
+        if before is not None and torch.equal(codes, before):
+            break
+        before = codes
+        counts, sums = _counts_and_sums(samples, codes, num_clusters)
         means = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], means)
     return means, counts
 
