@@ -222,7 +222,8 @@ def draw_training(runs: list[dict[str, Any]], names: list[str], out: Path) -> No
                 for index, epoch in enumerate(run["history"], start=1)
                 if name in epoch.get("valid", {})
             ]
-            axis.plot(*zip(*points), marker=".", label=f"run {number}") if points else None
+            if points:
+                axis.plot(*zip(*points), color=f"C{number - 1}", marker=".", label=f"run {number}")
         begin += run["steps"]
     for axis, name in zip(axes, names):
         axis.set_ylabel(f"held-out {name}")
