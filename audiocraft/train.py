@@ -62,9 +62,16 @@ def train(cfg: DictConfig) -> "StandardSolver":
 
     check_settings(cfg)
     xp = get_xp()
-    # The first process holds the folder for all of them.
-    with nullcontext() if get_distrib_spec().rank else sole_use(xp.folder):
-        return _train(cfg, xp)
+    try:
+        # The first process holds the folder for all of them.
+        with nullcontext() if get_distrib_spec().rank else sole_use(xp.folder):
+            return _train(cfg, xp)
+    except OSError as error:
+        if is_disk_full(error):
+            raise UserError(
+                f"the disk that holds {xp.folder} is full; free some space, the same command resumes"
+            ) from error
+        raise
 
 
 def _train(cfg: DictConfig, xp: XP) -> "StandardSolver":
@@ -81,15 +88,8 @@ def _train(cfg: DictConfig, xp: XP) -> "StandardSolver":
     rank = flashy.distrib.rank()
     setup_logging(cfg.logging.level, xp.folder / f"solver.log.{rank}", terminal=rank == 0)
     logger.info("Run %s in %s", xp.sig, xp.folder)
-    try:
-        solver = builders.get_solver(cfg)
-        solver.run()
-    except OSError as error:
-        if is_disk_full(error):
-            raise UserError(
-                f"the disk that holds {xp.folder} is full; free some space, the same command resumes"
-            ) from error
-        raise
+    solver = builders.get_solver(cfg)
+    solver.run()
     return solver
 
 

@@ -1,5 +1,6 @@
 """Training through its entry points."""
 
+import errno
 import json
 import os
 import signal
@@ -140,6 +141,15 @@ def test_a_run_is_trained_by_one_process_at_a_time(songs: Path) -> None:
             train.run(longer)
         other.kill()
     assert train.run(longer).epochs == 2
+
+
+def test_a_disk_that_is_full_before_the_first_step_is_told(songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(train, "sole_use", full)  # which writes a lock
+    with pytest.raises(UserError, match=r"the disk that holds .* is full"):
+        train.run([*TINY])
 
 
 # What the command runs, and a look at what is left of the process group when it has returned.
