@@ -19,7 +19,7 @@ from ..utils import checkpoint as files
 from ..utils.files import free_bytes
 from ..utils.hub import is_hub_id
 from ..utils.rng import rng_state, seed_everything, set_rng_state
-from ..utils.weights import averaged_state
+from ..utils.weights import averaged_state, package_config
 from .progress import Averager
 
 if TYPE_CHECKING:
@@ -282,6 +282,7 @@ class CheckpointMixin(_Base):
             state = files.load_checkpoint(path)
             if "model" not in state:
                 raise UserError(f"{path} is not a training checkpoint of this project; give a checkpoint.th")
+            self.check_origin(source, package_config(state, path))
             weights = dict(state["model"])
             weights.update(averaged_state(state) or {})
         try:
@@ -294,6 +295,9 @@ class CheckpointMixin(_Base):
         if self.ema is not None:
             self.ema.reset()
         self.logger.info("Beginning with the weights of %s", source)
+
+    def check_origin(self, source: str, cfg: DictConfig) -> None:
+        """Refuse a run to continue from, of the config `cfg`, whose weights fit and yet mean something else."""
 
     # Disk.
 

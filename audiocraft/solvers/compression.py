@@ -7,7 +7,7 @@ from pathlib import Path
 
 import flashy
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..adversarial import AdversarialLoss
@@ -204,14 +204,20 @@ class CompressionSolver(StandardSolver):
     def load_from_pretrained(self, name: str) -> dict[str, torch.Tensor]:
         """Weights of a codec known by name or path, to go on from (`continue_from=//pretrained/NAME`)."""
         codec = loaders.load_compression_model(f"//pretrained/{name}", device="cpu")
-        causal = getattr(codec, "causal", False)
+        self._check_causal(name, getattr(codec, "causal", False))
+        return codec.state_dict()
+
+    def check_origin(self, source: str, cfg: DictConfig) -> None:
+        """Raises UserError for a codec that looks ahead where this one does not, or the contrary."""
+        self._check_causal(source, bool(OmegaConf.select(cfg, "encodec.causal")))
+
+    def _check_causal(self, name: str, causal: bool) -> None:
+        """Shapes agree either way, so nothing else would notice."""
         if causal != self.cfg.encodec.causal:
-            # All shapes agree, so nothing else would notice.
             raise UserError(
                 f"{name} is {'' if causal else 'not '}causal, this run is the contrary; set encodec.causal="
                 f"{str(causal).lower()}, or begin anew (continue_from=null, codec train --from nothing)"
             )
-        return codec.state_dict()
 
     @staticmethod
     def model_from_checkpoint(checkpoint_path: Path | str, device: torch.device | str = "cpu") -> CompressionModel:

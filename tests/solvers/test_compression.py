@@ -184,8 +184,9 @@ def test_a_run_can_begin_with_the_weights_of_a_codec(trained: Path, material: Pa
 def test_a_causal_codec_does_not_begin_with_one_that_looks_ahead(trained: Path, material: Path, tmp_path: Path) -> None:
     """The shapes of both are the same."""
     folder = export_model(str(trained), tmp_path / "export", format="safetensors")
-    with pytest.raises(UserError, match=r"not causal, .*; set encodec\.causal=false"):
-        train.run(settings(material, f"continue_from={folder}", "encodec.causal=true", f"dora.dir={tmp_path}"))
+    for source in (folder, trained):
+        with pytest.raises(UserError, match=r"not causal, .*; set encodec\.causal=false"):
+            train.run(settings(material, f"continue_from={source}", "encodec.causal=true", f"dora.dir={tmp_path}"))
 
 
 def test_adversaries_join_late_and_resume_bit_for_bit(
