@@ -14,7 +14,7 @@ from typing import Any
 
 MODEL_KEYS = ("solver", "sample_rate", "channels", "compression_model", "encodec", "seanet", "rvq")
 _MOST_RUNS = 20  # that may have gone on from each other
-TRAINING_KEYS = ("seed", "losses", "balancer", "msspec", "optim", "schedule")
+TRAINING_KEYS = ("seed", "losses", "balancer", "mel", "msspec", "optim", "schedule")
 
 
 def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path | None = None) -> list[str]:
