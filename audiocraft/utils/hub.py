@@ -46,16 +46,22 @@ def hub_file(
     )
 
     cache_dir = cache_dir or get_audiocraft_cache_dir()
+    missing = []
     for filename in filenames:
         cached = try_to_load_from_cache(repo, filename, cache_dir=cache_dir, revision=commit)
-        if isinstance(cached, str) and accept(Path(cached)):
+        if not isinstance(cached, str):
+            missing.append(filename)
+        elif accept(Path(cached)):
             return Path(cached)
-    check_reachable(repo, ways_out)
+    if not is_reachable():
+        without = f"is in the cache without {' or '.join(missing)}"
+        where = without if missing and _is_cached(repo, cache_dir) else "is neither here nor in the cache"
+        raise UserError(f"{repo} {where}, and the hub cannot be reached; {ways_out}")
     for filename in filenames:
         try:
             path = Path(hf_hub_download(repo, filename, cache_dir=cache_dir, revision=commit))
         except LocalEntryNotFoundError as error:
-            raise UserError(f"{repo} could not be downloaded from the hub; {ways_out}") from error
+            raise UserError(f"{filename} of {repo} could not be downloaded from the hub; {ways_out}") from error
         except EntryNotFoundError:
             continue
         except RepositoryNotFoundError as error:
@@ -104,18 +110,19 @@ def url_file(url: str, cache_dir: str | None, ways_out: str) -> Path:
     return path
 
 
-def check_reachable(repo: str, ways_out: str) -> None:
-    """One short request: the hub's own client would try again for half a minute before it gives up.
+def _is_cached(repo: str, cache_dir: str | None) -> bool:
+    """Whether any file of a repository was downloaded."""
+    from huggingface_hub import constants
 
-    Raises:
-        UserError: no answer.
-    """
-    if not is_reachable():
-        raise UserError(f"{repo} is neither here nor in the cache, and the hub cannot be reached; {ways_out}")
+    folder = Path(cache_dir or constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+    return any((folder / "snapshots").glob("*/*"))
 
 
 def is_reachable() -> bool:
-    """Whether the hub answers within a few seconds."""
+    """Whether the hub answers within a few seconds.
+
+    One short request: its own client would try again for half a minute before it gives up.
+    """
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 

@@ -212,3 +212,35 @@ def test_the_command_that_uploads_is_installed(
     command = line.removeprefix("upload: ").split()[0]
     scripts = metadata.distribution("huggingface_hub").entry_points.select(group="console_scripts")
     assert command in scripts.names
+
+
+def _cached(home: Path, repo: str, files: dict[str, Path]) -> Path:
+    """What the hub's client keeps of a repository once it downloaded these files."""
+    folder = home / "hub" / f"models--{repo.replace('/', '--')}"
+    for name, source in files.items():
+        place = folder / "snapshots" / COMMIT / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, place)
+    (folder / "refs").mkdir(exist_ok=True)
+    (folder / "refs" / "main").write_text(COMMIT)
+    return folder
+
+
+def test_a_file_that_the_cache_lacks_is_named(model_folder: Path, golden: Path, tmp_path: Path) -> None:
+    """Offline; in a process of its own, because the hub's client reads its settings when it is imported."""
+    home = tmp_path / "home"
+    peer = {file.name: file for file in model_folder.iterdir()}
+    _cached(home, "some/whole", peer)
+    _cached(home, "some/model", {"state_dict.bin": peer["state_dict.bin"]})
+    _cached(home, "some/codec", {"config.json": golden / "codec_hf" / "config.json"})
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(home)}
+    for name in ("AUDIOCRAFT_CACHE_DIR", "HF_HUB_CACHE"):
+        environment.pop(name, None)
+    names = [("model", "some/whole"), ("model", "some/model"), ("codec", "some/codec"), ("model", "some/other")]
+    command = [sys.executable, "-c", SCRIPT, json.dumps(names)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    whole, model, codec, other = json.loads(done.stdout.splitlines()[-1]).values()
+    assert isinstance(whole, int)
+    assert model.startswith("some/model is in the cache without compression_state_dict.bin or ")
+    assert codec.startswith("some/codec is in the cache without model.safetensors, and the hub cannot be reached")
+    assert other.startswith("some/other is neither here nor in the cache, and the hub cannot be reached")
