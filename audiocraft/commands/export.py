@@ -1,5 +1,6 @@
 """`export MODEL_OR_RUN --out DIR`: a trained run, or a model of any layout, becomes a model folder."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -54,9 +55,10 @@ def export(
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.suffix in (".bin", ".safetensors")) / 2**20
     typer.echo(f"{folder}: {size:.1f} MiB")
     if format == "safetensors":
-        typer.echo(f"upload: hf upload NAME/{folder.resolve().name} {folder}")
+        typer.echo("upload: " + shlex.join(["hf", "upload", f"NAME/{folder.resolve().name}", str(folder)]))
     if _plays(folder):
-        typer.echo(f"listen: python -m audiocraft generate {folder} --duration 10 --num 4 --out {folder / 'takes'}")
+        takes = shlex.join(["--out", str(folder / "takes")])
+        typer.echo(f"listen: python -m audiocraft generate {shlex.quote(str(folder))} --duration 10 --num 4 {takes}")
 
 
 def _export_player(model: str, out: Path, quantize: str, state: str | None, epoch: int | None, replace: bool) -> None:
@@ -72,9 +74,8 @@ def _export_player(model: str, out: Path, quantize: str, state: str | None, epoc
     folder = export_named_player(model, out, quantize, state, epoch, replace)
     size = sum(file.stat().st_size for file in folder.glob("*.weights")) / 2**20
     typer.echo(f"{folder}: {size:.1f} MiB")
-    typer.echo(
-        f"listen (pip install numpy onnxruntime): python {folder / 'player.py'} --duration 10 --num 4 --out takes"
-    )
+    player = shlex.quote(str(folder / "player.py"))
+    typer.echo(f"listen (pip install numpy onnxruntime): python {player} --duration 10 --num 4 --out takes")
 
 
 def _plays(folder: Path) -> bool:

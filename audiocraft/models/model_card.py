@@ -1,6 +1,8 @@
 """The model card (README.md) of a folder in our own layout: front matter for the hub, what it is, how to play it."""
 
+import json
 import math
+import shlex
 import typing as tp
 
 from ..utils.weights import Package, package_config
@@ -20,13 +22,19 @@ def model_card(name: str, lm: Package | None, codec: Package, facts: tp.Mapping[
     taken_from = f"{facts.get('model', '')} {facts.get('codec', '')} {codec.get('pretrained', '')}"
     noncommercial = is_noncommercial(taken_from)
     sections = [front_matter(lm is not None, noncommercial), f"# {name}"]
+    names = {
+        "name": name,
+        "quoted": shlex.quote(name),
+        "string": json.dumps(name, ensure_ascii=False),
+        "override": shlex.quote(f"compression_model_checkpoint={name}"),
+    }
     if lm is None:
         sections.append(_codec_text(codec))
-        sections.append(_USE.format(name=name))
+        sections.append(_USE.format(**names))
     else:
         sections.append(_lm_text(lm, codec))
         option, call = _WITH_TEXT if _texts(lm) else ("", "generate_unconditional(4)")
-        sections.append(_PLAY.format(name=name, option=option, call=call))
+        sections.append(_PLAY.format(**names, option=option, call=call))
     if training := _training_text(facts):
         sections += ["## Training", training]
     sections += ["## Licence", licence_text(noncommercial)]
@@ -35,7 +43,7 @@ def model_card(name: str, lm: Package | None, codec: Package, facts: tp.Mapping[
 
 _PLAY = """\
 ```
-python -m audiocraft generate {name} {option}--duration 10 --num 4 --out takes
+python -m audiocraft generate {quoted} {option}--duration 10 --num 4 --out takes
 ```
 
 or
@@ -43,24 +51,24 @@ or
 ```python
 from audiocraft.models import MusicGen
 
-model = MusicGen.get_pretrained("{name}")
+model = MusicGen.get_pretrained({string})
 model.set_generation_params(duration=10)
 wav = model.{call}
 ```
 
 `{name}` is this folder, or its name on the hub. `model.safetensors` and `config.yaml` are read by micro-musicgen; for
-audiocraft: `python -m audiocraft export {name} --format peer --out FOLDER`."""
+audiocraft: `python -m audiocraft export {quoted} --format peer --out FOLDER`."""
 
 _WITH_TEXT = ('--text "dub techno" ', 'generate(["dub techno", "slow strings"])')
 
 _USE = """\
 ```
-python -m audiocraft codec eval {name} FOLDER_OF_AUDIO
-dora run solver=musicgen/micro_32khz compression_model_checkpoint={name} dset=...
+python -m audiocraft codec eval {quoted} FOLDER_OF_AUDIO
+dora run solver=musicgen/micro_32khz {override} dset=...
 ```
 
-`{name}` is this folder, or its name on the hub. For audiocraft: `python -m audiocraft export {name} --format peer --out
-FOLDER`."""
+`{name}` is this folder, or its name on the hub. For audiocraft:
+`python -m audiocraft export {quoted} --format peer --out FOLDER`."""
 
 _NONCOMMERCIAL_TEXT = (
     "It holds or needs weights that are published under CC-BY-NC 4.0, and is used under those terms: not commercially."

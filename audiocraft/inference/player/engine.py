@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 import threading
 import time
 import typing as tp
@@ -95,9 +96,10 @@ def read_facts(folder: Path) -> dict[str, tp.Any]:
     if not path.is_file():
         names = ("state_dict.bin", "model.safetensors", "compression_state_dict.bin", "checkpoint.th")
         if any((folder / name).is_file() for name in names):
+            given, out = shlex.quote(str(folder)), shlex.quote(f"{folder}-player")
             raise PlayerError(
-                f"{folder} is a model for torch; make one for the player: python -m audiocraft export {folder} "
-                f"--format onnx --out {folder}-player"
+                f"{folder} is a model for torch; make one for the player: python -m audiocraft export {given} "
+                f"--format onnx --out {out}"
             )
         raise PlayerError(f"{folder} holds no model for the player (no player.json); give a folder that export wrote")
     try:
