@@ -8,6 +8,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -58,9 +59,6 @@ def train(cfg: DictConfig) -> "StandardSolver":
     Raises:
         UserError: a setting, the audio or a checkpoint is not usable, or another process trains this run.
     """
-    from .solvers.settings import check_settings
-
-    check_settings(cfg)
     xp = get_xp()
     try:
         # The first process holds the folder for all of them.
@@ -75,22 +73,39 @@ def train(cfg: DictConfig) -> "StandardSolver":
 
 
 def _train(cfg: DictConfig, xp: XP) -> "StandardSolver":
+    from .solvers import builders
+    from .solvers.settings import check_settings
+
+    rank = get_distrib_spec().rank
+    log = xp.folder / f"solver.log.{rank}"
+    is_first_start = not log.exists()
+    solver = None
+    try:
+        check_settings(cfg)
+        _join(cfg)
+        setup_logging(cfg.logging.level, log, terminal=rank == 0)
+        logger.info("Run %s in %s", xp.sig, xp.folder)
+        solver = builders.get_solver(cfg)
+        solver.run()
+        return solver
+    except Exception:
+        taken = solver is not None and solver.global_step > 0
+        if rank == 0 and is_first_start and not taken and not any(xp.folder.glob("checkpoint*.th")):
+            # Nothing is in it that the same command would not make again.
+            shutil.rmtree(xp.folder, ignore_errors=True)
+        raise
+
+
+def _join(cfg: DictConfig) -> None:
+    """Join the processes that train together."""
     import flashy
     import torch
-
-    from .solvers import builders
 
     if get_distrib_spec().world_size > 1:
         # Functions in there take the group as a default argument. Imported once the group is there (by an optimiser's
         # first step), they keep its threads alive beyond `main`, and these can abort the interpreter's end.
         import torch.distributed.nn.functional
     flashy.distrib.init("nccl" if torch.cuda.is_available() and cfg.device != "cpu" else "gloo")
-    rank = flashy.distrib.rank()
-    setup_logging(cfg.logging.level, xp.folder / f"solver.log.{rank}", terminal=rank == 0)
-    logger.info("Run %s in %s", xp.sig, xp.folder)
-    solver = builders.get_solver(cfg)
-    solver.run()
-    return solver
 
 
 def run(overrides: Sequence[str]) -> RunResult:
