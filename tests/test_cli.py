@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from audiocraft.cli import app, main
-from audiocraft.commands.folder import hold_out, quote, write_manifests
+from audiocraft.commands.folder import hold_out, write_manifests
 from audiocraft.commands.takes import save_take
 from audiocraft.data.audio import audio_read, audio_write
 from audiocraft.data.audio_dataset import AudioMeta, load_audio_meta
 from audiocraft.errors import UserError
+from audiocraft.utils.overrides import quote
 
 
 def run(*arguments: object) -> object:

@@ -12,6 +12,7 @@ import audiocraft
 from audiocraft import train
 from audiocraft.environment import resource_dir
 from audiocraft.errors import UserError
+from audiocraft.utils.overrides import quote
 
 # Keys of ours, beside those of the peer.
 OURS = {
@@ -186,6 +187,42 @@ def test_config_folder_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert train.main.make_xp(["solver=musicgen/debug", "dset=audio/jungle"]).cfg.datasource.train == "egs/jungle"
     with pytest.raises(UserError, match="audio/mine"):
         train.main.make_xp(["solver=musicgen/debug", "dset=audio/min"])
+
+
+WEIRD = ["we${ird}", "${oc.env:HOME}", "a ${b} c", "it's ${x}'s", "back\\${x}", "${x}\\", "$${a}}", "${a:${b}}"]
+
+
+@pytest.mark.parametrize("name", WEIRD)
+def test_names_of_folders_are_taken_by_their_letters(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given as a command gives them, and as a shell's user does."""
+    own = tmp_path / name / "config/dset/audio/mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("# @package __global__\ndatasource:\n  train: songs\n  valid: songs\n")
+    monkeypatch.chdir(tmp_path / name)
+    monkeypatch.delenv("AUDIOCRAFT_DORA_DIR", raising=False)
+    recipe = ["solver=musicgen/debug", "dset=audio/mine"]
+    xp = train.main.make_xp([*recipe, f"datasource.valid={quote(name)}", f"compression_model_checkpoint={quote(name)}"])
+    assert (xp.cfg.datasource.train, xp.cfg.datasource.valid) == ("songs", name)
+    assert xp.cfg.compression_model_checkpoint == name
+    assert xp.folder == tmp_path / name / "outputs/xps" / xp.sig
+    again: Any = OmegaConf.create(OmegaConf.to_yaml(xp.cfg))  # as checkpoints hold it
+    assert again.datasource.valid == name
+
+
+def test_a_name_that_hydra_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a${b").mkdir()
+    xp = train.main.make_xp(["solver=musicgen/debug", f"datasource.train={quote('a${b')}"])
+    assert xp.cfg.datasource.train == "a${b"
+    monkeypatch.chdir(tmp_path / "a${b")
+    with pytest.raises(UserError, match=r"hydra cannot read the name of the folder .*a\$\{b, for its \$\{ without \}"):
+        train.main.make_xp(["solver=musicgen/debug"])
+
+
+def test_datasource_as_a_shell_gives_it() -> None:
+    xp = train.main.make_xp(["solver=musicgen/debug", "datasource.train=/a/${b}/c", "datasource.valid='${d} e'"])
+    assert (xp.cfg.datasource.train, xp.cfg.datasource.valid) == ("/a/${b}/c", "${d} e")
 
 
 def test_the_peer_in_the_same_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,47 @@ def test_run_in_process(songs: Path) -> None:
     assert longer.folder == result.folder and longer.epochs == 2
 
 
+def test_everything_in_a_folder_whose_name_looks_like_a_reference(songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = songs / "we${ird} ${oc.env:HOME}"
+    here.mkdir()
+    (songs / "songs").rename(here / "${songs}")
+    monkeypatch.chdir(here)
+    given = [text.replace("=songs", "=${songs}") for text in TINY]
+    result = train.run(given)
+    assert result.finished and result.folder == here / "outputs/xps" / result.sig
+    assert train.run([*given, "optim.epochs=2"]).epochs == 2
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_start_that_fails_leaves_no_run(earlier: bool, songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But what an earlier start left there stays."""
+    overrides = [*TINY, "datasource.valid=nowhere"]
+    folder = train.main.make_xp(overrides).folder
+    if earlier:
+        folder.mkdir(parents=True)
+        (folder / "solver.log.0").write_text("of an earlier start\n")
+    with pytest.raises(UserError, match="no manifest"):
+        train.run(overrides)
+    assert folder.exists() == earlier
+    assert not earlier or (folder / "solver.log.0").read_text().startswith("of an earlier start\n")
+
+
+def test_a_run_that_fails_after_a_step_stays(songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from audiocraft.solvers.compression import CompressionSolver
+
+    steps = CompressionSolver.run_step
+
+    def failing(self: CompressionSolver, idx: int, batch: tuple, metrics: dict) -> dict:
+        if idx:
+            raise UserError("the second step fails")
+        return steps(self, idx, batch, metrics)
+
+    monkeypatch.setattr(CompressionSolver, "run_step", failing)
+    with pytest.raises(UserError, match="second step"):
+        train.run([*TINY])
+    assert (train.main.make_xp([*TINY]).folder / "solver.log.0").is_file()
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

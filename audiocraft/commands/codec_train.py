@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .folder import exit_if_stopped, quote, train_on
+from .folder import exit_if_stopped, train_on
 
 # From trained weights: a lower rate, and less of it.
 _FINE_TUNING = ["optim.lr=2e-4", "optim.epochs=8", "schedule.cosine.warmup=50"]
@@ -28,6 +28,8 @@ def train(
 
     It has the shape of mini_32khz. A codec hears everything as what it was trained on: that is the instrument.
     """
+    from ..utils.overrides import quote
+
     recipe = ["solver=compression/encodec_mini_32khz"]
     if start != "nothing":
         start = _find(start)

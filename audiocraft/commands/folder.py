@@ -30,6 +30,7 @@ def train_on(folder: Path, recipe: tp.Sequence[str], overrides: tp.Sequence[str]
     """
     from ..errors import UserError
     from ..train import main, run
+    from ..utils.overrides import quote
 
     if unknown := [text for text in overrides if text.startswith("-") or ("=" not in text and text[:1] != "~")]:
         raise UserError(f"{unknown[0]!r} is neither an option nor KEY=VALUE; see --help for options")
@@ -149,14 +150,3 @@ def hold_out(meta: list["AudioMeta"], root: Path) -> tuple[list["AudioMeta"], li
     count = max(1, round(_HELD_OUT_SHARE * len(meta)))
     held = {id(item) for item in sorted(meta, key=rank)[:count]}
     return [m for m in meta if id(m) not in held], [m for m in meta if id(m) in held]
-
-
-def quote(value: object) -> str:
-    """A value as Hydra's override grammar takes it whatever characters it holds."""
-    import re
-
-    text = str(value)
-    if re.fullmatch(r"[\w./:@-]+", text, re.ASCII):
-        return text
-    # A backslash means itself, but where a quote or the end follows.
-    return "'" + re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + match[2].replace("'", r"\'"), text) + "'"

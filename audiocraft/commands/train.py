@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .folder import exit_if_stopped, quote, train_on
+from .folder import exit_if_stopped, train_on
 
 SCALES = ("pico", "nano", "micro", "xsmall", "small", "medium", "large")
 # Learning rates of scales for which the recipe's own, laid for micro, is too careful.
@@ -37,6 +37,7 @@ def train(
 ) -> object:
     """Train a model on a folder of audio. The same command again resumes, after Ctrl-C too."""
     from ..errors import UserError
+    from ..utils.overrides import quote
 
     if scale not in SCALES:
         raise UserError(f"there is no scale {scale!r}; choose one of {', '.join(SCALES)}")

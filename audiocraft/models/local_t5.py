@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..modules.t5 import T5_WIDTHS
 from ..utils.export_config import with_value
+from ..utils.model_config import literal
 
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -62,7 +63,7 @@ def within(cfg: "DictConfig", folder: Path) -> dict[str, Path]:
 def resolve(cfg: "DictConfig", folder: Path) -> None:
     """Name those beside the weights by their absolute path."""
     for key, source in beside(cfg, folder).items():
-        _nodes(cfg)[key].name = str(source)
+        _nodes(cfg)[key].name = literal(str(source))
 
 
 def resolve_from_here(cfg: "DictConfig") -> None:
@@ -70,7 +71,7 @@ def resolve_from_here(cfg: "DictConfig") -> None:
     for node in _nodes(cfg).values():
         name = _name(node)
         if name and name not in T5_WIDTHS and Path(name).is_dir():
-            node.name = str(Path(name).resolve())
+            node.name = literal(str(Path(name).resolve()))
 
 
 def of_run(cfg: "DictConfig") -> dict[str, Path]:

@@ -61,8 +61,10 @@ class MicroMain(HydraMain):
             UserError: unknown keys, groups or choices; values that do not fit; the peer's package is installed too.
         """
         refuse_peer()
+        if (cwd := str(Path.cwd())).count("${") > cwd.count("}"):
+            raise UserError(f"hydra cannot read the name of the folder {cwd}, for its ${{ without }}; start in another")
         checks.parse(argv)
-        argv = _simplify_argv(argv)
+        argv = _simplify_argv(checks.with_literal_sources(argv))
         solver = next((arg.split("=", 1)[1].split("/")[0] for arg in argv if arg.startswith("solver=")), None)
         if solver in (None, "default"):
             raise UserError("no recipe was chosen; add solver=musicgen/micro_32khz, or another of config/solver")
@@ -91,6 +93,11 @@ class MicroMain(HydraMain):
     @contextmanager
     def _hydra(self) -> Iterator[None]:
         with initialize_config_dir(str(self.full_config_path), job_name=self._job_name, **self.hydra_kwargs):
+            if (folder := self._user_config()) is not None:
+                # Not by the key hydra.searchpath, which reads `${` in a folder's name.
+                loader: Any = GlobalHydra.instance().config_loader()
+                loader.get_search_path().prepend("user", f"file://{folder}", anchor="schema")
+                loader.repository.initialize_sources(loader.get_search_path())
             yield
 
     def _user_config(self) -> Path | None:
@@ -99,10 +106,7 @@ class MicroMain(HydraMain):
         return folder if folder.is_dir() and folder.resolve() != self.full_config_path.resolve() else None
 
     def _get_config_noinit(self, overrides: Sequence[str] = ()) -> DictConfig:
-        overrides = list(overrides)
-        if (folder := self._user_config()) is not None:
-            overrides.append(f"hydra.searchpath=['file://{folder}']")
-        return compose(self.config_name, overrides)
+        return compose(self.config_name, list(overrides))
 
     def _choices(self) -> dict[str, list[str]]:
         """Choices of each config group, from our tree and from `./config`."""

@@ -2,6 +2,8 @@
 
 import typing as tp
 
+from .model_config import literal
+
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -48,7 +50,7 @@ def export_config(cfg: "DictConfig") -> str:
 
 def with_codec(text: str, name: str) -> str:
     """A language model's config, YAML text, that names this codec."""
-    return with_value(text, "compression_model_checkpoint", name)
+    return with_value(text, "compression_model_checkpoint", literal(name))
 
 
 def without_null_conditioners(text: str) -> str:

@@ -1,11 +1,17 @@
 """Single values of a model's config, which may be a stranger's: anything can stand where a number is looked for."""
 
+import re
 import typing as tp
 
 from ..errors import UserError
 
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig
+
+
+def literal(text: str) -> str:
+    """The value of a config that OmegaConf reads as `text` where that holds `${`, as a folder's name may."""
+    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
 
 
 def config_text(cfg: "DictConfig", key: str) -> str:

@@ -1,6 +1,7 @@
 """Check command-line overrides before hydra sees them, so that a slip of the pen gets one line that helps."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -13,6 +14,7 @@ from omegaconf.errors import InterpolationResolutionError, InterpolationToMissin
 
 from ..errors import UserError
 from . import left_out
+from .model_config import literal
 from .peer_keys import ignored_keys, peer_only_keys
 
 Compose = Callable[[Sequence[str]], DictConfig]
@@ -21,6 +23,30 @@ Compose = Callable[[Sequence[str]], DictConfig]
 def one_line(error: BaseException) -> str:
     """The first sentences of an exception, on one line."""
     return " ".join(line.strip() for line in str(error).splitlines()[:2] if line.strip())
+
+
+# `${` behind an even number of backslashes; behind an odd one OmegaConf takes it literally.
+_INTERPOLATION = re.compile(r"(?<!\\)(?:\\\\)*\$\{")
+
+
+def quote(value: object) -> str:
+    """A text as the value of an override, whatever characters it holds."""
+    text = literal(str(value))
+    if re.fullmatch(r"[\w./:@-]+", text, re.ASCII):
+        return text
+    # A backslash means itself, but where a quote or the end follows.
+    return "'" + re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + match[2].replace("'", r"\'"), text) + "'"
+
+
+def with_literal_sources(argv: Sequence[str]) -> list[str]:
+    """`argv` with the folders of `datasource` taken by their letters: in these, `${` is a part of the name."""
+    taken = []
+    for arg, override in zip(argv, parse(argv)):
+        value = override.value() if override.key_or_group.startswith("datasource.") else None
+        if isinstance(value, str) and _INTERPOLATION.search(value):
+            arg = f"{arg.partition('=')[0]}={quote(value)}"
+        taken.append(arg)
+    return taken
 
 
 def parse(argv: Sequence[str]) -> list[Override]:
