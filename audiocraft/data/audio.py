@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from ..errors import UserError
-from .audio_utils import i16_pcm, normalize_audio
+from .audio_utils import MOST_CHANNELS, i16_pcm, normalize_audio
 
 # Endings that libsndfile never reads: PyAV goes first there.
 _AV_FIRST = {".m4a", ".aac", ".mp4", ".m4b", ".mov", ".mkv", ".mka", ".webm", ".wma", ".avi", ".3gp"}
@@ -270,7 +270,8 @@ def audio_write(
         The path written.
 
     Raises:
-        UserError: unknown format, NaN samples, a rate the format cannot hold, a missing folder, a full disk.
+        UserError: unknown format, more than 8 channels, NaN samples, a rate the format cannot hold, a missing folder,
+            a full disk.
     """
     suffix = written_suffix(format)
     if not wav.is_floating_point() or wav.dim() > 2:
@@ -280,6 +281,11 @@ def audio_write(
         path = path.with_name(path.name + suffix)
     wav = wav.detach().float().cpu()
     wav = wav[None] if wav.dim() == 1 else wav
+    if wav.shape[0] > MOST_CHANNELS:
+        raise UserError(
+            f"{path} was not written: audio is [C, T] with at most {MOST_CHANNELS} channels, this is "
+            f"{list(wav.shape)}; transpose [T, C]"
+        )
     if not torch.isfinite(wav).all():
         raise UserError(f"{path} was not written: the audio holds NaN or infinite samples; the model has diverged")
     wav = normalize_audio(

@@ -17,6 +17,8 @@ _AV_SHORTEST = 64
 # BS.1770 measures in blocks of 0.4 s and says nothing about less.
 _LOUDNESS_BLOCK = 0.4
 _LOUDNESS_CHANNELS = 5
+# Of a wave in memory; where there seem to be more, time and channels have changed places.
+MOST_CHANNELS = 8
 
 
 def convert_audio_channels(wav: torch.Tensor, channels: int = 2) -> torch.Tensor:
@@ -39,7 +41,14 @@ def convert_audio_channels(wav: torch.Tensor, channels: int = 2) -> torch.Tensor
 
 
 def convert_audio(wav: torch.Tensor, from_rate: float, to_rate: float, to_channels: int) -> torch.Tensor:
-    """Resample [..., C, T] to [..., C, floor(T * to_rate / from_rate)] (rates in Hz), then convert its channels."""
+    """Resample [..., C, T] to [..., C, floor(T * to_rate / from_rate)] (rates in Hz), then convert its channels.
+
+    Raises:
+        UserError: as `convert_audio_channels`, or a rate below 1 Hz.
+    """
+    for rate in (from_rate, to_rate):
+        if not 1 <= rate < math.inf:
+            raise UserError(f"a sample rate of {rate:g} Hz is none; give that of the audio, such as 44100")
     return convert_audio_channels(resample(wav, int(from_rate), int(to_rate)), to_channels)
 
 

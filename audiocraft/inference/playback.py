@@ -34,6 +34,10 @@ class Playback:
         self._decoder: BlockDecoder | None = None
         self._decoder_versions: tp.Any = None
 
+    def __getstate__(self) -> dict[str, tp.Any]:
+        # What is made of the models is made again: packed weights can be neither copied nor pickled.
+        return {**vars(self), "_playing": None, "_decoder": None, "_decoder_versions": None}
+
     def is_of(self, lm: LMModel, codec: CompressionModel) -> bool:
         """Whether these are the models that are played."""
         return self._lm is lm and self._codec is codec

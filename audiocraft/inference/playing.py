@@ -12,6 +12,7 @@ from ..modules.attention import StreamingMultiheadAttention
 from ..modules.attributes import ConditioningAttributes
 from ..modules.conditioners import FusedConditions
 from ..modules.kv_cache import KVCache
+from ..utils.device import fork_guard
 from .precision import Linear, compute_dtype, make_linear, packing, resolve_precision
 
 
@@ -24,9 +25,12 @@ class PlayingLM:
     Args:
         lm: the model; it is not changed.
         precision: see `resolve_precision`.
+    Raises:
+        UserError: in a forked process, where it would hang.
     """
 
     def __init__(self, lm: LMModel, precision: str = "float32") -> None:
+        fork_guard.check()
         self.device = lm.device
         self.precision = resolve_precision(precision, self.device)
         self.dtype = compute_dtype(self.precision)

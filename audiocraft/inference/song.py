@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..modules.attributes import ConditioningAttributes
+from ..utils.rng import as_seed
 from .state import DecoderState
 from .token_decoder import TokenDecoder
 
@@ -50,7 +51,7 @@ class SongState:
             clips: numbers from 0 to B - 1.
             seed: clip i of the copy goes on with the seed `seed` + i; None lets each go on with its own.
         """
-        seeds = [self.seeds[clip] for clip in clips] if seed is None else [seed + i for i in range(len(clips))]
+        seeds = [self.seeds[c] for c in clips] if seed is None else [as_seed(seed) + i for i in range(len(clips))]
         window_seeds = None if seed is None else _window_seeds(seeds, self.index)
         return replace(self, window=self.window.take(clips, window_seeds), seeds=seeds)
 
@@ -96,8 +97,7 @@ class SongDecoder:
         Raises:
             UserError: as `TokenDecoder.start`.
         """
-        if seed is None:
-            seed = int(torch.randint(1 << 31, ()))
+        seed = as_seed(torch.randint(1 << 31, ()) if seed is None else seed)
         seeds = [seed + i for i in range(num_samples)]
         given = 0 if prompt is None else prompt.shape[-1]
         context = (

@@ -12,6 +12,7 @@ from ..modules.attributes import ConditioningAttributes, drop_all_conditions
 from ..modules.codebooks_patterns import Pattern
 from ..modules.conditioners import FusedConditions
 from ..modules.sampling import SamplingParams, choose, clip_uniforms
+from ..utils.device import fork_guard
 from .graphs import graphs_wanted, run_step
 from .memory import check_room
 from .playing import PlayingLM
@@ -75,6 +76,7 @@ class TokenDecoder:
         Raises:
             UserError: sizes that do not fit each other, prompt codes that do not exist, or too little memory.
         """
+        fork_guard.check()
         lm = self.playing
         batch = self._batch_size(prompt, conditions, num_samples)
         if frames < 1:
@@ -91,8 +93,7 @@ class TokenDecoder:
         assert step is not None and step > 0
         uniforms = None
         if not self.params.greedy:
-            if seed is None:
-                seed = int(torch.randint(2**31, (1,)).item())
+            seed = int(torch.randint(2**31, ())) if seed is None else seed
             uniforms = clip_uniforms(seed, batch, sequence.shape[-1], lm.n_q).to(lm.device)
         drawn = (pattern.frame_of >= prompt_frames).to(lm.device)
         at = torch.tensor([step], device=lm.device)
@@ -106,7 +107,12 @@ class TokenDecoder:
 
     @torch.no_grad()
     def step(self, state: DecoderState) -> None:
-        """Draw the codes of one step and write them into the state. Nothing of it waits for a GPU."""
+        """Draw the codes of one step and write them into the state. Nothing of it waits for a GPU.
+
+        Raises:
+            UserError: in a forked process that would hang.
+        """
+        fork_guard.check()
         spans = []
         for branch in state.branches:
             cache = branch.cache

@@ -9,11 +9,14 @@ from torch.nn import functional as F
 
 from ..errors import UserError
 from ..modules.conditioners import ConditioningAttributes
+from ..utils.device import fork_guard
 from ..utils.model_config import trained_rate, trained_reach
 from .encodec import CompressionModel
 from .lm import LMModel
 
 if tp.TYPE_CHECKING:
+    import numpy as np
+
     from ..inference.playback import Playback
     from ..inference.song import SongDecoder, SongState
     from ..inference.stream import Streamer, StreamState
@@ -22,6 +25,31 @@ ProgressCallback = tp.Callable[[int, int], None]
 DEFAULT_MAX_DURATION = 30.0
 _STRIDE_SHARE = 0.6  # the peer's 18 s of 30 s
 _LONGEST_STRIDE = 18.0
+
+
+def _as_wave(prompt: tp.Any) -> torch.Tensor:
+    """A prompt [B, C, T], [C, T] or [T] as float32 [B, C, T].
+
+    Raises:
+        UserError: it is no sound.
+    """
+    import numpy as np
+
+    from ..data.audio_utils import MOST_CHANNELS, f32_pcm
+
+    try:
+        if not isinstance(prompt, torch.Tensor):
+            prompt = torch.from_numpy(np.array(prompt))
+        wav = f32_pcm(prompt).float()
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"the prompt is no wave ({reason}); give samples [B, C, T] between -1 and 1") from error
+    if not 1 <= wav.dim() <= 3 or wav.numel() == 0:
+        raise UserError(f"a prompt must be [B, C, T] with some samples, this is {list(wav.shape)}; give other audio")
+    wav = wav[(None,) * (3 - wav.dim())]
+    if wav.shape[1] > max(MOST_CHANNELS, wav.shape[2]):
+        raise UserError(f"a prompt must be [B, C, T], this looks like [T, C]: {list(prompt.shape)}; transpose it")
+    return wav
 
 
 def count_frames(seconds: float, frame_rate: float) -> int:
@@ -71,6 +99,7 @@ class BaseGenModel(ABC):
     def __init__(
         self, name: str, compression_model: CompressionModel, lm: LMModel, max_duration: float | None = None
     ) -> None:
+        fork_guard.check()
         check_match(lm, compression_model)
         self.name = name
         self.compression_model = compression_model.eval()
@@ -175,7 +204,7 @@ class BaseGenModel(ABC):
 
     def generate_continuation(
         self,
-        prompt: torch.Tensor,
+        prompt: "torch.Tensor | np.ndarray",
         prompt_sample_rate: int,
         descriptions: tp.Sequence[str | None] | None = None,
         progress: bool = False,
@@ -185,24 +214,24 @@ class BaseGenModel(ABC):
         """Continue audio. The duration that was set counts from the start of the prompt, which is part of the result.
 
         Args:
-            prompt: wav [B, C, T] or [C, T].
+            prompt: wav [B, C, T], [C, T] or [T]; floating point, or int16 or int32 at full scale.
             prompt_sample_rate: its rate, Hz; it is converted to the model's.
             descriptions: one per prompt, or None.
         Returns:
             As `generate_unconditional`; the prompt's part has gone through the codec.
         Raises:
-            UserError: the prompt is empty, or not shorter than the duration.
+            UserError: the prompt is empty, no sound, or not shorter than the duration.
         """
-        if descriptions is None:
-            descriptions = [None] * (len(prompt) if prompt.dim() == 3 else 1)
         codes = self._encode_prompt(prompt, prompt_sample_rate)
+        if descriptions is None:
+            descriptions = [None] * len(codes)
         return self._generate(descriptions, codes, progress, return_tokens, seed)
 
     def stream(
         self,
         num_samples: int = 1,
         descriptions: tp.Sequence[str | None] | None = None,
-        prompt: torch.Tensor | None = None,
+        prompt: "torch.Tensor | np.ndarray | None" = None,
         prompt_sample_rate: int | None = None,
         chunk: float = 1.0,
         progress: bool = False,
@@ -226,7 +255,7 @@ class BaseGenModel(ABC):
         self,
         num_samples: int = 1,
         descriptions: tp.Sequence[str | None] | None = None,
-        prompt: torch.Tensor | None = None,
+        prompt: "torch.Tensor | np.ndarray | None" = None,
         prompt_sample_rate: int | None = None,
         chunk: float = 1.0,
         seed: int | None = None,
@@ -238,7 +267,8 @@ class BaseGenModel(ABC):
             raise UserError(f"chunks of {chunk:g} s do not work; give seconds above 0")
         codes = None
         if prompt is not None:
-            codes = self._encode_prompt(prompt, prompt_sample_rate or self.sample_rate)
+            rate = self.sample_rate if prompt_sample_rate is None else prompt_sample_rate
+            codes = self._encode_prompt(prompt, rate)
             num_samples = len(codes)
         if descriptions is None:
             descriptions = [None] * num_samples
@@ -246,16 +276,11 @@ class BaseGenModel(ABC):
         streamer = self._play.streamer(songs, chunk)
         return streamer, streamer.start(song, codes)
 
-    def _encode_prompt(self, prompt: torch.Tensor, sample_rate: int) -> torch.Tensor:
-        """Codes [B, K, P] of a wav [B, C, T] or [C, T]."""
+    def _encode_prompt(self, prompt: "torch.Tensor | np.ndarray", sample_rate: int) -> torch.Tensor:
+        """Codes [B, K, P] of a wav [B, C, T], [C, T] or [T]."""
         from ..data.audio_utils import convert_audio
 
-        if prompt.dim() == 2:
-            prompt = prompt[None]
-        if prompt.dim() != 3 or prompt.shape[-1] == 0:
-            raise UserError(
-                f"a prompt must be [B, C, T] with some samples, this is {list(prompt.shape)}; give other audio"
-            )
+        prompt = _as_wave(prompt)
         prompt = convert_audio(prompt, sample_rate, self.sample_rate, self.audio_channels)
         # Of a few samples at a high rate nothing may be left.
         prompt = F.pad(prompt, (0, max(0, 1 - prompt.shape[-1])))

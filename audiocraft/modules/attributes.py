@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from ..utils.rng import as_seed
 from ..utils.segments import SegmentInfo
 
 TextCondition = str | None
@@ -138,7 +139,7 @@ class _Dropout(nn.Module):
 
     def __init__(self, seed: int | None) -> None:
         super().__init__()
-        self._random = None if seed is None else torch.Generator().manual_seed(seed)
+        self._random = None if seed is None else torch.Generator().manual_seed(as_seed(seed))
 
     def _happens(self, p: float) -> bool:
         return torch.rand(1, generator=self._random).item() < p

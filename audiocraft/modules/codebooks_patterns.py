@@ -240,7 +240,15 @@ class CodebooksPatternProvider:
         if n_q < 1:
             raise UserError(f"n_q is {n_q}; a model needs at least one codebook")
         self.n_q = n_q
-        self._get = lru_cache(100)(self._make) if cached else self._make
+        self._cached = cached
+
+    @cached_property
+    def _get(self) -> tp.Callable[[int], Pattern]:
+        return lru_cache(100)(self._make) if self._cached else self._make
+
+    def __getstate__(self) -> dict[str, tp.Any]:
+        # Patterns are quickly made again, and the cache cannot be pickled.
+        return {name: value for name, value in vars(self).items() if name != "_get"}
 
     def get_pattern(self, timesteps: int) -> Pattern:
         """The pattern for `timesteps` frames, at least one."""

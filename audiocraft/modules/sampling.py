@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..utils.rng import as_seed
 
 # Logits divided by much less leave float32; at this temperature the likeliest token alone is drawn as it is.
 _LEAST_TEMP = 1e-30
@@ -105,7 +106,7 @@ def clip_uniforms(seed: int | Sequence[int], clips: int, steps: int, n_q: int) -
     They are the upper 24 bits of its raw numbers: multiples of 2^-24 in [0, 1), exact in float32. Fewer steps give the
     beginning of the same numbers.
     """
-    seeds = [seed + i for i in range(clips)] if isinstance(seed, int) else seed
+    seeds = list(map(as_seed, seed)) if isinstance(seed, Sequence) else [as_seed(seed) + i for i in range(clips)]
     assert len(seeds) == clips, f"{len(seeds)} seeds for {clips} clips"
     rows = [np.random.PCG64(each % (1 << 64)).random_raw(steps * n_q) >> np.uint64(40) for each in seeds]
     uniforms = np.stack(rows).astype(np.float32) * np.float32(2**-24)

@@ -1,5 +1,6 @@
 """Which device computes, and how mixed precision runs there."""
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
@@ -34,6 +35,31 @@ def resolve_device(name: str | torch.device | None = "auto") -> torch.device:
         last = torch.cuda.device_count() - 1
         raise UserError(f"device={name} was asked for but the last one here is cuda:{last}; use that or device=auto")
     return device
+
+
+class ForkGuard:
+    """Knows in which process torch's threads first worked: where it is forked afterwards, the child waits for threads
+    that it does not have, for ever."""
+
+    def __init__(self) -> None:
+        self._process: int | None = None
+
+    def check(self) -> None:
+        """Call this before work that uses threads.
+
+        Raises:
+            UserError: this is the child of a process that called it, and not one that loads data: these use no threads.
+        """
+        if self._process is None:
+            self._process = os.getpid()
+        elif self._process != os.getpid() and torch.get_num_threads() > 1:
+            raise UserError(
+                "generating in a forked process would wait for ever, since the model was made before the fork; start "
+                "processes by spawn (multiprocessing.get_context('spawn')), or call torch.set_num_threads(1) in them"
+            )
+
+
+fork_guard = ForkGuard()
 
 
 class Autocast:

@@ -1,10 +1,29 @@
 """The state of all random number generators, as tensors and numbers."""
 
+import math
 import random
 from typing import Any
 
 import numpy as np
 import torch
+
+from ..errors import UserError
+
+
+def as_seed(seed: Any) -> int:
+    """A seed as a plain integer: whole numbers of Python, numpy and torch, whole floats too.
+
+    Raises:
+        UserError: anything else.
+    """
+    value = seed
+    if isinstance(seed, (torch.Tensor, np.ndarray, np.generic)) and math.prod(seed.shape) == 1:
+        value = seed.item()
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, int):
+        raise UserError(f"a seed is a whole number, not {' '.join(repr(seed).split())[:60]}; give one such as 7")
+    return int(value)
 
 
 def seed_everything(seed: int) -> None:

@@ -173,3 +173,11 @@ def test_full_disk(tmp_path, monkeypatch):
         audio_module.audio_write(tmp_path / "x", sweep(0.1), RATE)
     assert (tmp_path / "x.wav").read_text() == "earlier take"
     assert [file.name for file in tmp_path.iterdir()] == ["x.wav"]
+
+
+def test_time_and_channels_that_changed_places_are_not_written(tmp_path):
+    with pytest.raises(UserError, match=r"at most 8 channels.*\[4000, 2\]; transpose"):
+        audio_write(tmp_path / "a", torch.zeros(4000, 2), 16000)
+    assert not list(tmp_path.iterdir())
+    audio_write(tmp_path / "a", torch.zeros(8, 4000), 16000)
+    assert audio_read(tmp_path / "a.wav")[0].shape == (8, 4000)

@@ -1,9 +1,17 @@
 """MusicGen: loading, settings, seeds, windows, prompts, and codecs that do not match."""
 
+import copy
+import io
 import json
+import os
+import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -22,7 +30,7 @@ def debug() -> MusicGen:
     return model
 
 
-def tokens(model: MusicGen, num: int, seed: int | None = 0) -> torch.Tensor:
+def tokens(model: MusicGen, num: int, seed: Any = 0) -> torch.Tensor:
     wav, codes = model.generate_unconditional(num, return_tokens=True, seed=seed)
     assert wav.shape == (num, 1, codes.shape[-1] * model.compression_model.hop_length)
     return codes
@@ -77,6 +85,23 @@ def test_longer_than_the_reach(debug: MusicGen) -> None:
     assert tokens(debug, 1).shape == long[:1].shape
 
 
+@pytest.mark.parametrize("seed", [np.int64(5), np.uint8(5), torch.tensor(5), np.array(5), 5.0, torch.tensor([5.0])])
+def test_seeds_of_other_types(debug: MusicGen, seed: object) -> None:
+    debug.set_generation_params(duration=0.2)
+    assert torch.equal(tokens(debug, 2, seed=seed), tokens(debug, 2, seed=5))
+    _, state = debug.open_stream(seed=seed)
+    again = state.take([0, 0], seed=seed)
+    assert state.song.seeds == [5] and again.song.seeds == [5, 6]
+    assert {type(each) for each in again.song.seeds} == {int}
+
+
+@pytest.mark.parametrize("seed", [5.5, float("nan"), "5", torch.tensor([1, 2]), np.array([1.0, 2.0]), [5]])
+def test_what_is_no_seed_is_refused(debug: MusicGen, seed: object) -> None:
+    debug.set_generation_params(duration=0.2)
+    with pytest.raises(UserError, match="a seed is a whole number"):
+        debug.generate_unconditional(1, seed=seed)  # type: ignore[arg-type]
+
+
 def test_windows_see_the_overlap(debug: MusicGen) -> None:
     """The second window is what the language model makes of the first one's tail."""
     debug.set_generation_params(duration=3.0, extend_stride=1.0, use_sampling=False)
@@ -100,6 +125,104 @@ def test_continuation(debug: MusicGen) -> None:
     long_prompt = torch.randn(1, 3 * debug.sample_rate) * 0.1
     wav, codes = debug.generate_continuation(long_prompt, debug.sample_rate, return_tokens=True, seed=0)
     assert wav.shape[0] == 1 and codes.shape[-1] == count_frames(4.0, debug.frame_rate)
+
+
+def test_prompts_of_other_types(debug: MusicGen) -> None:
+    debug.set_generation_params(duration=0.5)
+    wav = (torch.randn(1, 2, 4000) * 0.1).clamp(-1, 1).half().float()
+
+    def codes(prompt: Any, rate: Any = 16000) -> torch.Tensor:
+        return debug.generate_continuation(prompt, rate, return_tokens=True, seed=0)[1]
+
+    expected = codes(wav)
+    for same in (wav.double(), wav.half(), wav.numpy(), wav.double().numpy(), wav[0], wav[0].numpy(), wav.tolist()):
+        assert torch.equal(codes(same), expected)
+    assert torch.equal(codes(wav.numpy()[..., ::-1]), codes(wav.flip(-1)))  # negative strides
+    assert torch.equal(codes(wav, np.float64(16000)), expected)
+    mono = (wav[:, :1] * 2**15).round()
+    for integers in (mono.short(), mono.short().numpy(), (mono * 2**16).int()):
+        assert torch.equal(codes(integers), codes(mono / 2**15))
+    assert torch.equal(codes(mono[0, 0] / 2**15), codes(mono / 2**15))  # [T]
+    streamer, state = debug.open_stream(prompt=mono.short().numpy()[0, 0], prompt_sample_rate=16000, seed=0)
+    assert torch.equal(state.ahead, codes(mono / 2**15)[..., : state.ahead.shape[-1]]) and state.ahead.shape[-1]
+    assert streamer.read(state).shape[:2] == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "rate", "says"),
+    [
+        (torch.zeros(1, 1, 3200), 0, "a sample rate of 0 Hz"),
+        (torch.zeros(1, 1, 3200), -16000, "a sample rate of -16000 Hz"),
+        (torch.zeros(1, 1, 3200), float("nan"), "a sample rate of nan Hz"),
+        (torch.zeros(3200, 2), 16000, r"looks like \[T, C\]"),
+        (torch.zeros(1, 1, 1, 3200), 16000, r"must be \[B, C, T\]"),
+        (torch.tensor(0.5), 16000, r"must be \[B, C, T\]"),
+        (torch.zeros(1, 1, 3200, dtype=torch.int64), 16000, "no wave .*int64"),
+        (np.zeros((1, 3200), dtype=complex), 16000, "no wave .*complex"),
+        ("a song", 16000, "no wave"),
+        (torch.full((1, 1, 3200), float("nan")), 16000, "NaN"),
+    ],
+)
+def test_what_is_no_prompt_is_refused(debug: MusicGen, prompt: Any, rate: Any, says: str) -> None:
+    debug.set_generation_params(duration=0.5)
+    with pytest.raises(UserError, match=says) as error:
+        debug.generate_continuation(prompt, rate, seed=0)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match=says):
+        debug.open_stream(prompt=prompt, prompt_sample_rate=rate)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_model_and_its_parts_can_be_copied_and_pickled(precision: str) -> None:
+    model = MusicGen.get_pretrained("debug", device="cpu", precision=precision)
+    model.set_generation_params(duration=0.2)
+    expected = tokens(model, 1)  # what playing made of the weights is there now
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), _saved(model)):
+        assert copied.precision == precision
+        assert torch.equal(tokens(copied, 1), expected)
+    for part in (model.lm, model.compression_model, model.lm.condition_provider, model.lm.pattern_provider):
+        for copied in (copy.deepcopy(part), pickle.loads(pickle.dumps(part)), _saved(part)):
+            assert type(copied) is type(part)
+    layout = model.lm.pattern_provider.get_pattern(3).layout
+    assert _saved(model.lm.pattern_provider).get_pattern(3).layout == layout
+
+
+def _saved(thing: Any) -> Any:
+    """Written and read by torch."""
+    file = io.BytesIO()
+    torch.save(thing, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)  # made a line above
+
+
+FORK = """
+import os, sys, torch
+from audiocraft.errors import UserError
+from audiocraft.models import MusicGen
+
+torch.set_num_threads(2)
+model = MusicGen.get_pretrained("debug", device="cpu")
+model.set_generation_params(duration=0.2)
+print(model.generate_unconditional(1, seed=1).shape, flush=True)
+if os.fork() == 0:
+    for threads in (2, 1):
+        torch.set_num_threads(threads)
+        try:
+            print(model.generate_unconditional(1, seed=1).shape)
+        except UserError as error:
+            print(error)
+    sys.stdout.flush()
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_generating_in_a_forked_child_is_refused_where_it_would_hang() -> None:
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=240)
+    whole, refused, single, code = done.stdout.splitlines()
+    assert "forked process" in refused and "spawn" in refused
+    assert whole == single and code == "0"
 
 
 def test_a_prompt_of_one_sample_at_a_higher_rate(debug: MusicGen) -> None:
