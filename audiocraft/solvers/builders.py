@@ -1,5 +1,6 @@
 """From configuration to solvers, optimizers, schedules, losses and data."""
 
+import math
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
@@ -211,7 +212,10 @@ def get_source(cfg: DictConfig, split: str) -> str | None:
 
 
 def get_dataset(cfg: DictConfig, split: str, dataset_type: DatasetType = DatasetType.AUDIO) -> Any | None:
-    """The dataset of one split, or None where it has no data."""
+    """The dataset of one split, or None where it has no data.
+
+    The evaluate and generate stages take no more segments than the length of their material fills.
+    """
     from ..data.audio_dataset import AudioDataset
     from ..data.music_dataset import MusicDataset
 
@@ -227,7 +231,11 @@ def get_dataset(cfg: DictConfig, split: str, dataset_type: DatasetType = Dataset
         options.pop(name, None)
     options.update(num_samples=num_samples(cfg, split), sample_rate=cfg.sample_rate, channels=cfg.channels)
     kind: Any = MusicDataset if dataset_type is DatasetType.MUSIC else AudioDataset
-    return kind.from_meta(source, **options)
+    dataset = kind.from_meta(source, **options)
+    if split in ("evaluate", "generate") and dataset.segment_duration is not None:
+        seconds = sum(item.duration for item in dataset.meta)
+        dataset.num_samples = min(dataset.num_samples, max(1, math.ceil(seconds / dataset.segment_duration)))
+    return dataset
 
 
 def get_split_loader(cfg: DictConfig, split: str, dataset: Any) -> DataLoader:

@@ -342,4 +342,5 @@ class CheckpointMixin(_Base):
         split = cfg.dataset.generate
         seconds = split.get("segment_duration") or cfg.dataset.segment_duration or 10
         rounds = math.ceil(cfg.optim.epochs / cfg.generate.every)
-        return int(rounds * (split.num_samples or 0) * 2 * seconds * cfg.sample_rate * 2 * cfg.channels)
+        number = len(self.dataloaders["generate"].dataset)  # type: ignore[attr-defined]
+        return int(rounds * number * 2 * seconds * cfg.sample_rate * 2 * cfg.channels)

@@ -25,6 +25,8 @@ else:
 
 # Seeds of different processes lie this far apart.
 PROCESS_SEEDS = 1_000_000
+# By which the time of the stage is foretold.
+_TRIED_FRAMES = 16
 SAMPLING_KEYS = ("use_sampling", "temp", "top_k", "top_p")
 KINDS = {"free": "unprompted_samples", "prompted": "prompted_samples", "reference": "gen_gt_samples"}
 
@@ -75,6 +77,23 @@ class GenerateStage(_Base):
         for _ in ticks:  # to its end
             pass
         return {"samples": written}
+
+    def stage_seconds(self, stage: str, step_seconds: float) -> float:
+        """As for all solvers; how long it takes to generate is tried out on a few frames."""
+        if stage != "generate":
+            return super().stage_seconds(stage, step_seconds)
+        cfg = self.cfg.generate.lm
+        loader = self.dataloaders["generate"]
+        clips = min(loader.batch_size or 1, len(loader.dataset))  # type: ignore[arg-type]
+        training = self.model.training
+        begin = time.monotonic()
+        with torch.no_grad():
+            codes = self.model.eval().generate(num_samples=clips, max_gen_len=_TRIED_FRAMES, seed=0)
+            self.compression_model.decode(codes).sum().item()  # a GPU is waited for
+        self.model.train(training)
+        frames = self._durations()[0] * self.compression_model.frame_rate
+        kinds = sum(bool(cfg[KINDS[kind]]) for kind in ("free", "prompted"))
+        return (time.monotonic() - begin) * frames / _TRIED_FRAMES * kinds * len(loader)
 
     def run_generate_step(
         self,

@@ -1,5 +1,6 @@
 """The steps of a stage: batches in, averages of metrics out, and a look now and then at whether losses are numbers."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 from ..errors import UserError
 from .divergence import Diverged, LossWatch, files_of
 from .loading import start_loader
-from .progress import Averager, StageProgress
+from .progress import Averager, StageProgress, duration_text
 
 if TYPE_CHECKING:
     import flashy
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
+# Steps after which the time of stages is foretold, seconds of a stage that nobody minds, and the part of a training
+# step that is no backward pass and no update.
+_FORECAST_AFTER = 3
+_WORTH_A_LINE = 2.0
+_FORWARD_SHARE = 1 / 3
 # Metrics that a progress bar has room for.
 SHOWN = ("loss", "ce", "ppl", "lr")
 # Metrics that must be numbers: those that gradients come from, and what these add up to.
@@ -48,6 +54,7 @@ class StepsMixin(_Base):
     def __init__(self) -> None:
         super().__init__()
         self._watch = LossWatch()
+        self._forecast_done = False
 
     def log_progress(  # type: ignore[override]
         self, stage_name: str, iterable: Iterable, total: int | None = None, updates: int | None = None, start: int = 0
@@ -80,6 +87,7 @@ class StepsMixin(_Base):
             )
         batches = islice(enumerate(self.fetch(loader), start=skip), total - skip)
         bar = self.log_progress(dataset_split, batches, total=total, start=skip)
+        begin = time.monotonic()
         try:
             for idx, batch in bar:
                 due = bar.due
@@ -92,12 +100,44 @@ class StepsMixin(_Base):
                     bar.update(**self._shown(metrics if self._training else average.means()))
                 if self._training:
                     self._steps_done = idx + 1
+                    if idx + 1 == min(skip + _FORECAST_AFTER, total):
+                        self._forecast_stages((time.monotonic() - begin) / (idx + 1 - skip))
                     self._save_in_time()
                 self.check_stop()
         finally:
             # Also where a signal came: the caller would save.
             self._check_losses()
         return average.means_of_all()
+
+    def _forecast_stages(self, step_seconds: float) -> None:
+        """Say once which stage will take longer than the training before it, from how long the first steps took."""
+        if self._forecast_done or not distrib.is_rank_zero():
+            return
+        self._forecast_done = True
+        for stage in ("valid", "evaluate", "generate"):
+            every = 1 if stage == "valid" else self.cfg[stage].every
+            if stage not in self.dataloaders or not every:
+                continue
+            due = min(-(-self.epoch // every) * every, self.cfg.optim.epochs)
+            training = step_seconds * ((due - self.epoch + 1) * self.updates_per_epoch - self._steps_done)
+            try:
+                seconds = self.stage_seconds(stage, step_seconds)
+            except UserError:  # of a model that has diverged, say: told where it matters
+                continue
+            if seconds > max(training, _WORTH_A_LINE):
+                number = len(self.dataloaders[stage].dataset)  # type: ignore[arg-type]
+                leave_out = f", {stage}.every=null leaves it out" if stage != "valid" else ""
+                self.logger.info(
+                    "The %s stage will take about %s, longer than the %s of training before it: "
+                    "a smaller dataset.%s.num_samples (now %d) shortens it%s",
+                    *(stage, duration_text(seconds), duration_text(training), stage, number, leave_out),
+                )
+
+    def stage_seconds(self, stage: str, step_seconds: float) -> float:
+        """About how long a stage takes, where a training step takes `step_seconds`: a third of it is the model forward,
+        which is all that stages do with a segment."""
+        segments = len(self.dataloaders[stage].dataset)  # type: ignore[arg-type]
+        return step_seconds * _FORWARD_SHARE * segments / self.cfg.dataset.batch_size
 
     def fetch(self, loader: DataLoader) -> Iterator[Any]:
         """The batches of `loader`.

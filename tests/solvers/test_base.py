@@ -214,3 +214,30 @@ def test_a_gradient_without_number_stops_also_where_nothing_is_clipped() -> None
 
     with pytest.raises(UserError, match="no longer a number at step 0 of epoch 1"):
         start("optim.max_norm=0", kind=Infinite)
+
+
+class Slow(ToySolver):
+    """Takes ten seconds a step, it believes."""
+
+    def _forecast_stages(self, step_seconds: float) -> None:
+        assert 0 < step_seconds < 10
+        super()._forecast_stages(10.0)
+
+
+def test_a_stage_that_takes_longer_than_the_training_is_told_early(caplog: pytest.LogCaptureFixture) -> None:
+    stages = ("evaluate.every=10", "dataset.evaluate.num_samples=1000", "generate.every=2")
+    with caplog.at_level("INFO"):
+        solver = start(*stages, "dataset.generate.num_samples=1", kind=Slow)
+    lines = [record.getMessage() for record in caplog.records if " stage will take " in record.getMessage()]
+    # A third of a step for each batch of two, after the 9 of 12 steps that are left of the last epoch's.
+    assert lines == [
+        "The evaluate stage will take about 27 min 47 s, longer than the 1 min 30 s of training before it: a smaller "
+        "dataset.evaluate.num_samples (now 1000) shortens it, evaluate.every=null leaves it out"
+    ]
+    texts = [record.getMessage() for record in caplog.records]
+    assert texts.index(lines[0]) < next(i for i, text in enumerate(texts) if "Train Summary" in text)
+    assert solver.epoch == 4
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        start("dataset.valid.num_samples=40", "optim.epochs=1", "label=again", kind=Slow)
+    assert "The valid stage will take about 1 min 7 s" in caplog.text and "valid.every" not in caplog.text

@@ -251,3 +251,24 @@ def test_continue_from_an_export(material: Path, tmp_path: Path) -> None:
         )
         checkpoint = torch.load(run.folder / "checkpoint.th", weights_only=True)
         assert all(torch.equal(checkpoint["model"][name], value) for name, value in state.items())
+
+
+def test_stages_at_the_end_take_no_more_than_there_is(material: Path) -> None:
+    """The default of 10,000 segments is for corpora."""
+    many = [f"dataset.{split}.num_samples=1000" for split in ("valid", "evaluate", "generate")]
+    solver = build(material, *many, "evaluate.every=1")
+    lengths = {split: len(loader.dataset) for split, loader in solver.dataloaders.items()}  # type: ignore[arg-type]
+    assert lengths["evaluate"] == lengths["generate"] == 7  # 6.05 s in segments of 1 s
+    assert lengths["valid"] == 1000
+    solver = build(material, *many, "evaluate.every=1", "dataset.segment_duration=60")
+    assert len(solver.dataloaders["evaluate"].dataset) == 1  # type: ignore[arg-type]
+
+
+def test_how_long_generating_takes_is_tried_out(material: Path) -> None:
+    solver = build(material)
+    solver.model.train()
+    before = torch.get_rng_state()
+    both = solver.stage_seconds("generate", 1.0)
+    assert both > 0 and solver.model.training and torch.equal(torch.get_rng_state(), before)
+    # Of validation it is a share of a training step, for three segments in batches of two.
+    assert solver.stage_seconds("valid", 1.0) == pytest.approx(0.5)
