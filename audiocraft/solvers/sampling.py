@@ -1,6 +1,7 @@
 """The generate stage of a language model: clips from nothing and from the beginnings of real ones."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,8 +26,8 @@ else:
 
 # Seeds of different processes lie this far apart.
 PROCESS_SEEDS = 1_000_000
-# By which the time of the stage is foretold.
-_TRIED_FRAMES = 16
+# By which the time of the stage is foretold; the first are for warming up.
+_TRIED_FRAMES = (4, 4, 28)
 SAMPLING_KEYS = ("use_sampling", "temp", "top_k", "top_p")
 KINDS = {"free": "unprompted_samples", "prompted": "prompted_samples", "reference": "gen_gt_samples"}
 
@@ -86,14 +87,19 @@ class GenerateStage(_Base):
         loader = self.dataloaders["generate"]
         clips = min(loader.batch_size or 1, len(loader.dataset))  # type: ignore[arg-type]
         training = self.model.training
-        begin = time.monotonic()
-        with torch.no_grad():
-            codes = self.model.eval().generate(num_samples=clips, max_gen_len=_TRIED_FRAMES, seed=0)
-            self.compression_model.decode(codes).sum().item()  # a GPU is waited for
+        times = []
+        for frames in _TRIED_FRAMES:
+            begin = time.monotonic()
+            with torch.no_grad():
+                codes = self.model.eval().generate(num_samples=clips, max_gen_len=frames, seed=0)
+                self.compression_model.decode(codes).sum().item()  # a GPU is waited for
+            times.append(time.monotonic() - begin)
         self.model.train(training)
-        frames = self._durations()[0] * self.compression_model.frame_rate
+        # The difference leaves out what is done once a clip.
+        per_frame = max(0.0, times[-1] - times[-2]) / (_TRIED_FRAMES[-1] - _TRIED_FRAMES[-2])
+        frames = math.ceil(self._durations()[0] * self.compression_model.frame_rate)
         kinds = sum(bool(cfg[KINDS[kind]]) for kind in ("free", "prompted"))
-        return (time.monotonic() - begin) * frames / _TRIED_FRAMES * kinds * len(loader)
+        return per_frame * frames * kinds * len(loader)
 
     def run_generate_step(
         self,

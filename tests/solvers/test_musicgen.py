@@ -269,6 +269,6 @@ def test_how_long_generating_takes_is_tried_out(material: Path) -> None:
     solver.model.train()
     before = torch.get_rng_state()
     both = solver.stage_seconds("generate", 1.0)
-    assert both > 0 and solver.model.training and torch.equal(torch.get_rng_state(), before)
+    assert both >= 0 and solver.model.training and torch.equal(torch.get_rng_state(), before)
     # Of validation it is a share of a training step, for three segments in batches of two.
     assert solver.stage_seconds("valid", 1.0) == pytest.approx(0.5)
