@@ -129,7 +129,7 @@ def test_progress(debug: MusicGen) -> None:
     debug.set_custom_progress_callback()
 
 
-def test_mistakes(debug: MusicGen) -> None:
+def test_mistakes(debug: MusicGen, model_folder: Path) -> None:
     for wrong in (
         {"temperature": 0.0},
         {"top_k": -1},
@@ -143,7 +143,7 @@ def test_mistakes(debug: MusicGen) -> None:
             debug.set_generation_params(**wrong)
     debug.set_generation_params(duration=1.0)
     with pytest.raises(UserError, match="without text"):
-        debug.generate(["a song"])
+        MusicGen.get_pretrained(model_folder, "cpu").generate(["a song"])
     with pytest.raises(UserError, match="at least 1"):
         debug.generate_unconditional(0)
     with pytest.raises(UserError, match="fills the whole duration"):

@@ -69,9 +69,10 @@ def test_causal_by_gradient(options: dict):
 def test_past_context_is_the_number_of_earlier_steps():
     attention = StreamingMultiheadAttention(8, 2, causal=True, past_context=2)
     x = torch.randn(1, 6, 8)
-    narrow = attention(x)
+    narrow, _ = attention(x, x, x)
     attention.past_context = None
-    torch.testing.assert_close(narrow[:, 5], attention(x[:, 3:])[:, 2])
+    late = x[:, 3:]
+    torch.testing.assert_close(narrow[:, 5], attention(late, late, late)[0][:, 2])
 
 
 @pytest.mark.parametrize("bias, kv_repeat", itertools.product([True, False], [1, 2]))
@@ -90,7 +91,7 @@ def test_attention_is_the_textbook_formula(bias: bool, kv_repeat: int):
         scores = scores.masked_fill(torch.ones(7, 7).triu(1).bool(), float("-inf"))
         heads.append(scores.softmax(-1) @ v[..., shared])
     expected = attention.out_proj(torch.cat(heads, -1))
-    torch.testing.assert_close(attention(x), expected)
+    torch.testing.assert_close(attention(x, x, x)[0], expected)
 
 
 @torch.no_grad()
