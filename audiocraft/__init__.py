@@ -11,4 +11,4 @@ from .utils.left_out import missing, stand_for_modules
 __version__ = "0.1.0"
 
 stand_for_modules()
-__getattr__ = missing(__name__, {name: name for name in ("data", "models", "modules")})
+__getattr__ = missing(__name__, {"": "data models modules"})

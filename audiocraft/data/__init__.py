@@ -6,8 +6,6 @@ time is in seconds, rates are in Hz.
 
 from ..utils.left_out import missing
 
-__all__ = ["audio", "audio_dataset", "audio_utils", "info_audio_dataset", "music_dataset"]
-
 # Loaded when asked for, so that `import audiocraft.data` costs nothing, and so that the command
 # `python -m audiocraft.data.audio_dataset` does not find its own module imported already.
-__getattr__ = missing(__name__, {name: name for name in __all__})
+__getattr__ = missing(__name__, {"": "audio audio_dataset audio_utils info_audio_dataset music_dataset"})

@@ -13,15 +13,13 @@ if tp.TYPE_CHECKING:
     from .lm import LMModel
     from .musicgen import MusicGen
 
-_FACES = {
-    "CompressionModel": "encodec",
-    "EncodecModel": "encodec",
-    "LMModel": "lm",
-    "MusicGen": "musicgen",
-    "builders": "builders",
-    "loaders": "loaders",
-}
 __all__ = ["CompressionModel", "EncodecModel", "LMModel", "MusicGen", "builders", "loaders"]
+_FACES = {
+    "": "builders loaders",
+    "encodec": "CompressionModel EncodecModel",
+    "lm": "LMModel",
+    "musicgen": "MusicGen",
+}
 __getattr__ = missing(__name__, _FACES)
 
 

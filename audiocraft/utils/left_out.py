@@ -17,117 +17,81 @@ from ..errors import UserError
 
 WHERE = "docs/COMPATIBILITY.md"
 
-# Reason, whole modules (what is below one of them is left out with it), names in modules that are here.
-_TABLE: tuple[tuple[str, str, dict[str, str]], ...] = (
-    ("state is an object that is passed: modules.kv_cache, inference.state", "modules.streaming", {}),
-    (
-        "torch's attention is the one implementation, and positional_embedding=rope is there",
-        "",
-        {"modules.rope": "XPos", "modules.transformer": "expand_repeated_kv"},
-    ),
-    (
-        "look-up tables for words; T5Conditioner is there",
-        "",
-        {"modules.conditioners": "LUTConditioner NoopTokenizer Tokenizer WhiteSpaceTokenizer"},
-    ),
-    (
-        "conditions other than text; continue a sound with generate_continuation",
-        "modules.chroma modules.jasco_conditioners",
-        {
-            "modules.conditioners": "CLAPEmbeddingConditioner ChromaStemConditioner JointEmbeddingConditioner "
-            "StyleConditioner WaveformConditioner"
-        },
-    ),
-    (
-        "a base class: AttributeDropout and ClassifierFreeGuidanceDropout are there",
-        "",
-        {"modules.conditioners": "DropoutModule"},
-    ),
-    (
-        "the multi-scale STFT discriminator is the one that EnCodec uses",
-        "adversarial.discriminators.mpd adversarial.discriminators.msd",
-        {
-            "adversarial": "MultiPeriodDiscriminator MultiScaleDiscriminator",
-            "adversarial.discriminators": "MultiPeriodDiscriminator MultiScaleDiscriminator",
-        },
-    ),
-    (
-        "diffusion decoders and watermarks",
-        "models.multibanddiffusion models.unet models.watermark modules.diffusion_schedule modules.unet_transformer "
-        "modules.watermark solvers.diffusion solvers.watermark",
-        {
-            "models": "DiffusionUnet MultiBandDiffusion WMModel",
-            "models.builders": "get_processor",
-            "modules": "SEANetEncoderKeepDimension",
-            "modules.seanet": "SEANetEncoderKeepDimension",
-            "solvers": "DiffusionSolver WatermarkSolver",
-        },
-    ),
-    (
-        "MusicGen is the model that is here",
-        "data.jasco_dataset data.sound_dataset models.audiogen models.flow_matching models.jasco models.lm_magnet "
-        "models.magnet solvers.audiogen solvers.jasco solvers.magnet",
-        {
-            "models": "AudioGen FlowMatchingModel JASCO MAGNeT MagnetLMModel",
-            "solvers": "AudioGenSolver AudioMagnetSolver JascoSolver MagnetSolver",
-        },
-    ),
-    (
-        "EncodecModel reads Hugging Face's layout itself, and is the codec that is here",
-        "",
-        {
-            "models": "DAC HFEncodecCompressionModel HFEncodecModel",
-            "models.encodec": "DAC HFEncodecCompressionModel HFEncodecModel",
-        },
-    ),
-    (
-        "stereo models",
-        "",
-        {"models.builders": "get_wrapped_compression_model", "models.encodec": "InterleaveStereoCompressionModel"},
-    ),
-    (
-        "inner steps; encode, decode and forward are there",
-        "",
-        {
-            "quantization.core_vq": "default ema_inplace exists l2norm laplace_smoothing orthogonal_loss_fn "
-            "sample_vectors uniform_init"
-        },
-    ),
-    (
-        "archives and cluster paths",
-        "data.zip",
-        {"data.info_audio_dataset": "clusterify_all_meta"},
-    ),
-    ("needs a file of paraphrases that only the peer's authors have", "", {"data.music_dataset": "Paraphraser"}),
-    ("optim.optimizer=dadam uses the dadaptation package", "optim.dadam", {"optim": "DAdaptAdam"}),
-    (
-        "FSDP and its sharded checkpoints; models here fit one GPU",
-        "optim.fsdp",
-        {"utils.checkpoint": "CheckpointSource check_sharded_checkpoint is_sharded_checkpoint"},
-    ),
-    (
-        "metrics that need models of others; metrics.reconstruction and codec eval are there",
-        "metrics.chroma_cosinesim metrics.clap_consistency metrics.fad metrics.kld metrics.rvm metrics.visqol",
-        {
-            "metrics": "CLAPTextConsistencyMetric ChromaCosineSimilarityMetric FrechetAudioDistanceMetric "
-            "KLDivergenceMetric PasstKLDivergenceMetric RelativeVolumeMel TextConsistencyMetric ViSQOL",
-            "solvers.builders": "get_text_consistency",
-        },
-    ),
-    ("takes and samples are numbered files with a JSON beside each", "utils.samples", {}),
-    ("IPython.display.Audio plays a wave", "utils.notebook", {}),
-    (
-        "helpers inside the peer",
-        "utils.autocast utils.cache utils.cluster utils.deadlock utils.export_legacy utils.profiler utils.utils",
-        {},
-    ),
-)
+# Each reason, and below it the names in modules that are here, by module, and whole modules with all below them (`*`).
+_TABLE = """
+state is an object that is passed: modules.kv_cache, inference.state
+    *: modules.streaming
+torch's attention is the one implementation, and positional_embedding=rope is there
+    modules.rope: XPos
+    modules.transformer: expand_repeated_kv
+look-up tables for words; T5Conditioner is there
+    modules.conditioners: LUTConditioner NoopTokenizer Tokenizer WhiteSpaceTokenizer
+conditions other than text; continue a sound with generate_continuation
+    *: modules.chroma modules.jasco_conditioners
+    modules.conditioners: CLAPEmbeddingConditioner ChromaStemConditioner JointEmbeddingConditioner
+    modules.conditioners: StyleConditioner WaveformConditioner
+a base class: AttributeDropout and ClassifierFreeGuidanceDropout are there
+    modules.conditioners: DropoutModule
+the multi-scale STFT discriminator is the one that EnCodec uses
+    *: adversarial.discriminators.mpd adversarial.discriminators.msd
+    adversarial: MultiPeriodDiscriminator MultiScaleDiscriminator
+    adversarial.discriminators: MultiPeriodDiscriminator MultiScaleDiscriminator
+diffusion decoders and watermarks
+    *: models.multibanddiffusion models.unet models.watermark solvers.diffusion solvers.watermark
+    *: modules.diffusion_schedule modules.unet_transformer modules.watermark
+    models: DiffusionUnet MultiBandDiffusion WMModel
+    models.builders: get_processor
+    modules: SEANetEncoderKeepDimension
+    modules.seanet: SEANetEncoderKeepDimension
+    solvers: DiffusionSolver WatermarkSolver
+MusicGen is the model that is here
+    *: data.jasco_dataset data.sound_dataset models.audiogen models.flow_matching models.jasco models.lm_magnet
+    *: models.magnet solvers.audiogen solvers.jasco solvers.magnet
+    models: AudioGen FlowMatchingModel JASCO MAGNeT MagnetLMModel
+    solvers: AudioGenSolver AudioMagnetSolver JascoSolver MagnetSolver
+EncodecModel reads Hugging Face's layout itself, and is the codec that is here
+    models: DAC HFEncodecCompressionModel HFEncodecModel
+    models.encodec: DAC HFEncodecCompressionModel HFEncodecModel
+stereo models
+    models.builders: get_wrapped_compression_model
+    models.encodec: InterleaveStereoCompressionModel
+inner steps; encode, decode and forward are there
+    quantization.core_vq: default ema_inplace exists l2norm laplace_smoothing orthogonal_loss_fn sample_vectors
+    quantization.core_vq: uniform_init
+archives and cluster paths
+    *: data.zip
+    data.info_audio_dataset: clusterify_all_meta
+needs a file of paraphrases that only the peer's authors have
+    data.music_dataset: Paraphraser
+optim.optimizer=dadam uses the dadaptation package
+    *: optim.dadam
+    optim: DAdaptAdam
+FSDP and its sharded checkpoints; models here fit one GPU
+    *: optim.fsdp
+    utils.checkpoint: CheckpointSource check_sharded_checkpoint is_sharded_checkpoint
+metrics that need models of others; metrics.reconstruction and codec eval are there
+    *: metrics.chroma_cosinesim metrics.clap_consistency metrics.fad metrics.kld metrics.rvm metrics.visqol
+    metrics: CLAPTextConsistencyMetric ChromaCosineSimilarityMetric FrechetAudioDistanceMetric KLDivergenceMetric
+    metrics: PasstKLDivergenceMetric RelativeVolumeMel TextConsistencyMetric ViSQOL
+    solvers.builders: get_text_consistency
+takes and samples are numbered files with a JSON beside each
+    *: utils.samples
+IPython.display.Audio plays a wave
+    *: utils.notebook
+helpers inside the peer
+    *: utils.autocast utils.cache utils.cluster utils.deadlock utils.export_legacy utils.profiler utils.utils
+"""
 
 # Whole modules, and by module the names in it, each with the reason.
-MODULES = {f"audiocraft.{module}": reason for reason, modules, _ in _TABLE for module in modules.split()}
+MODULES: dict[str, str] = {}
 NAMES: dict[str, dict[str, str]] = {}
-for _reason, _, _modules in _TABLE:
-    for _module, _names in _modules.items():
+for _line in _TABLE.strip().splitlines():
+    _module, _, _names = _line.strip().partition(": ")
+    if not _line.startswith(" "):
+        _reason = _line
+    elif _module == "*":
+        MODULES |= {f"audiocraft.{name}": _reason for name in _names.split()}
+    else:
         NAMES.setdefault(f"audiocraft.{_module}", {}).update(dict.fromkeys(_names.split(), _reason))
 
 # Methods of MusicGen.
@@ -185,17 +149,20 @@ def _stand_in(module: str, name: str, reason: str) -> type:
 
 
 def missing(module: str, faces: tp.Mapping[str, str] | None = None) -> tp.Callable[[str], tp.Any]:
-    """The `__getattr__` of a module: gives what `faces` names (name → the submodule it is in, or is itself), imported
-    when it is asked for; a stand-in for a name that is left out; and knows nothing else."""
+    """The `__getattr__` of a module: imports what `faces` names (submodule, or "" for submodules themselves → names)
+    when it is asked for, gives a stand-in for a name that is left out, and knows nothing else."""
+    homes = {name: home or name for home, names in (faces or {}).items() for name in names.split()}
 
     def getattr_(name: str) -> tp.Any:
-        if faces and name in faces:
-            found = import_module(f"{module}.{faces[name]}")
-            return found if faces[name] == name else getattr(found, name)
+        if name in homes:
+            found = import_module(f"{module}.{homes[name]}")
+            return found if homes[name] == name else getattr(found, name)
         if f"{module}.{name}" in MODULES:
             return import_module(f"{module}.{name}")
         if name in NAMES.get(module, ()):
             return _stand_in(module, name, NAMES[module][name])
+        if name == "__all__" and homes:
+            return list(homes)
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     return getattr_
