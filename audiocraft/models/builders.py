@@ -170,6 +170,10 @@ def get_lm_model(cfg: "DictConfig") -> LMModel:
         raise UserError(f"the condition '{unused[0]}' does not enter the model; name it under fuser.cross")
     if fuser.fuse2cond["cross"]:
         kwargs["cross_attention"] = True
+    if kwargs.get("cross_attention") and not set(fuser.fuse2cond["cross"]) & set(provider.conditioners):
+        raise UserError(
+            "transformer_lm.cross_attention has no condition to look at; set it to false, or name a conditioner"
+        )
     guidance = _optional_node(cfg, "classifier_free_guidance")
     dropout = _optional_node(cfg, "attribute_dropout")
     dropout.pop("args", None)

@@ -9,7 +9,6 @@ from abc import ABCMeta
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import import_module
-from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -177,12 +176,15 @@ class _Finder:
         parts = name.split(".")
         above = (".".join(parts[:count]) for count in range(2, len(parts) + 1))
         reason = next((MODULES[module] for module in above if module in MODULES), None)
-        return None if reason is None else ModuleSpec(name, _Loader(reason), is_package=True)
+        return None if reason is None else ModuleSpec(name, tp.cast(tp.Any, _Loader(reason)), is_package=True)
 
 
-class _Loader(Loader):
+class _Loader:
     def __init__(self, reason: str) -> None:
         self.reason = reason
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Python's own will do."""
 
     def exec_module(self, module: ModuleType) -> None:
         def getattr_(name: str) -> tp.Any:

@@ -147,8 +147,7 @@ class MultiScaleSTFTDiscriminator(MultiDiscriminator):
 
     Args:
         filters, in_channels, out_channels: as there.
-        sep_channels: judge each channel of the sound by itself, as if it were another item of the batch; in_channels
-            must then be 1.
+        sep_channels: judge each channel of the sound by itself, as if it were another item of the batch.
         n_ffts, hop_lengths, win_lengths: samples, one entry per scale.
         **kwargs: for every `DiscriminatorSTFT`.
 
@@ -173,14 +172,16 @@ class MultiScaleSTFTDiscriminator(MultiDiscriminator):
                 f"msstftd.n_ffts, hop_lengths and win_lengths have {len(n_ffts)}, {len(hop_lengths)} and "
                 f"{len(win_lengths)} entries; give each one entry per scale"
             )
-        if sep_channels and in_channels != 1:
-            raise UserError(
-                f"msstftd.sep_channels takes channels one by one, so set msstftd.in_channels=1 (is {in_channels})"
-            )
         self.sep_channels = sep_channels
         self.discriminators = nn.ModuleList(
             DiscriminatorSTFT(
-                filters, in_channels, out_channels, n_fft=n_fft, hop_length=hop, win_length=window, **kwargs
+                filters,
+                1 if sep_channels else in_channels,
+                out_channels,
+                n_fft=n_fft,
+                hop_length=hop,
+                win_length=window,
+                **kwargs,
             )
             for n_fft, hop, window in zip(n_ffts, hop_lengths, win_lengths)
         )
