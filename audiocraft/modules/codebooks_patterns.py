@@ -35,7 +35,8 @@ class Pattern:
         n_q: K.
 
     Raises:
-        BadArgument: the frames of a codebook do not come in order, or a codebook appears twice in a step.
+        BadArgument: the frames of a codebook do not come in order, or a codebook appears twice in a step. All methods
+            raise it for codebooks, frames or steps that the pattern does not have.
     """
 
     def __init__(self, layout: PatternLayout, timesteps: int, n_q: int) -> None:
@@ -77,11 +78,7 @@ class Pattern:
         return not self.layout[0]
 
     def get_sequence_coords_with_timestep(self, t: int, q: int | None = None) -> list[tuple[int, LayoutCoord]]:
-        """Steps and coordinates that hold frame `t` (of codebook `q` only, if given).
-
-        Raises:
-            BadArgument: there is no such frame or codebook.
-        """
+        """Steps and coordinates that hold frame `t` (of codebook `q` only, if given)."""
         if not 0 <= t <= self.timesteps:
             raise BadArgument(f"frame {t} is outside 0..{self.timesteps}")
         if q is not None and not 0 <= q < self.n_q:
@@ -190,9 +187,6 @@ class Pattern:
 
         Returns:
             values [B, K, S], and as in `sequence_indexes` indexes [K, S] and mask [K, S].
-
-        Raises:
-            BadArgument: other codebooks, or more frames than the pattern has.
         """
         if z.shape[1] != self.n_q or z.shape[2] > self.timesteps:
             raise BadArgument(
@@ -206,11 +200,7 @@ class Pattern:
         self, s: Tensor, special_token: int, keep_only_valid_steps: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Codes [B, K, F] of the first steps s [B, K, up to S] of a sequence, with indexes [K, F] and mask [K, F] as in
-        `reverted_indexes`. Codes that these do not hold are `special_token`.
-
-        Raises:
-            BadArgument: other codebooks, or more steps than the pattern has.
-        """
+        `reverted_indexes`. Codes that these do not hold are `special_token`."""
         self._check_steps(s, keep_only_valid_steps)
         indexes, mask = self.reverted_indexes(s.shape[-1], keep_only_valid_steps, device=s.device)
         return self._take(s, indexes, special_token), indexes, mask
@@ -224,9 +214,6 @@ class Pattern:
 
         Returns:
             the logits, and indexes [K, F] and mask [K, F] as in `reverted_indexes`.
-
-        Raises:
-            BadArgument: as `revert_pattern_sequence`.
         """
         self._check_steps(logits, keep_only_valid_steps)
         indexes, mask = self.reverted_indexes(logits.shape[-1], keep_only_valid_steps, True, logits.device)

@@ -197,7 +197,7 @@ class NormConv1d(_NormConv):
         _scale_init(conv, conv.weight[0].numel())
 
     def forward(self, x: torch.Tensor, padding: int = 0) -> torch.Tensor:
-        """x [B, C, T] → [B, C', T'], zeros added at both sides if `padding`, besides the convolution's own."""
+        """x [B, C, T] → [B, C', T'], `padding` zeros added at both sides in place of the convolution's own."""
         return self.norm(convolve(self.conv, x, padding=padding) if padding else self.conv(x))
 
 
