@@ -74,6 +74,8 @@ def test_patterns(cfg: DictConfig):
         ({"conditioners": {"description": {"model": "t5", "t5": {"name": "t5-small"}}}}, "fuser"),
         ({"conditioners": {"a": {"model": "t5", "t5": {"name": "t5-small", "finetune": True}}}}, "finetune"),
         ({"fuser": {"input_interpolate": ["a"]}}, "input_interpolate"),
+        ({"transformer_lm": {"cross_attention": True}}, "has no condition to look at"),
+        ({"transformer_lm": {"device": "cpu"}}, r"unknown key 'transformer_lm\.device'"),
     ],
 )
 def test_values_that_are_not_served(cfg: DictConfig, change: dict, told: str):
