@@ -7,7 +7,7 @@ import soundfile
 import torch
 
 from audiocraft.data import audio as audio_module
-from audiocraft.data.audio import UnreadableAudio, _av_read, audio_blocks, audio_info, audio_read, audio_write
+from audiocraft.data.audio import UnreadableAudio, audio_blocks, audio_info, audio_read, audio_write
 from audiocraft.errors import UserError
 
 RATE = 32000
@@ -173,22 +173,3 @@ def test_full_disk(tmp_path, monkeypatch):
         audio_module.audio_write(tmp_path / "x", sweep(0.1), RATE)
     assert (tmp_path / "x.wav").read_text() == "earlier take"
     assert [file.name for file in tmp_path.iterdir()] == ["x.wav"]
-
-
-def test_the_reader_that_the_peers_tests_call(tmp_path):
-    """Whole, a stretch, one that runs over the end, the last sample, and none."""
-    for channels, frames in ((1, 1000), (2, 1001), (1, 1002)):
-        path = str(tmp_path / f"{frames}.wav")
-        wav = sweep(frames / RATE, channels=channels)[:, :frames]
-        soundfile.write(path, wav.T.numpy(), RATE, subtype="FLOAT")
-        last = (frames - 1) / RATE
-        for given, start, stop in (
-            ((), 0, frames),
-            ((0.005, 0.01), 160, 480),
-            ((0.02, 9.0), 640, frames),
-            ((last, 1.0), int(last * RATE), frames),
-            ((1.0, 1.0), frames, frames),
-        ):
-            read, rate = _av_read(path, *given)
-            assert rate == RATE
-            torch.testing.assert_close(read, wav[:, start:stop])

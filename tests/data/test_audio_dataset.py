@@ -9,7 +9,7 @@ import soundfile
 import torch
 from torch.utils.data import DataLoader
 
-from audiocraft.data.audio_dataset import AudioDataset, AudioMeta, _get_audio_meta
+from audiocraft.data.audio_dataset import AudioDataset, AudioMeta
 from audiocraft.errors import UserError
 
 RATE = 16000
@@ -193,12 +193,3 @@ def test_in_the_workers_of_a_loader(tmp_path):
         next(iter(load()))
     assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
     assert made._told.tolist() == [1, 1], "the main process knows what a worker complained about"
-
-
-def test_one_file_s_record_as_the_peers_tests_ask_for_it(tmp_path) -> None:
-    path = str(tmp_path / "a.wav")
-    soundfile.write(path, np.full((800, 2), 0.5), 8000)
-    assert _get_audio_meta(path) == AudioMeta(path, 0.1, 8000)
-    assert _get_audio_meta(path, minimal=False).amplitude == pytest.approx(0.5, abs=1e-4)
-    with pytest.raises(UserError, match="there is no such file"):
-        _get_audio_meta(path + "x")

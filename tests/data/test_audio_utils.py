@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from audiocraft.data.audio_utils import (
-    _clip_wav,
     convert_audio,
     convert_audio_channels,
     loudness,
@@ -87,17 +86,3 @@ def test_wrong_arguments():
         normalize_audio(tone(32000), strategy="louder")
     with pytest.raises(UserError, match="without a sample rate"):
         normalize_audio(tone(32000), strategy="loudness")
-
-
-def test_channels_that_cannot_be_made() -> None:
-    for error in (UserError, ValueError):
-        with pytest.raises(error, match="2 channels cannot become 3"):
-            convert_audio_channels(torch.ones(4, 2, 9), channels=3)
-
-
-def test_clipping_in_place_as_the_peers_tests_call_it() -> None:
-    wav = torch.tensor([[[-3.0, 0.5, 2.0]]])
-    _clip_wav(wav)
-    assert wav.tolist() == [[[-1, 0.5, 1]]]
-    wav = torch.tensor([[0.1, 40.0]])
-    assert normalize_audio(wav, strategy="rms", rms_headroom_db=0).max() == 1 and wav.max() == 40
