@@ -3,9 +3,12 @@
 Source: Défossez et al. 2022, "High fidelity neural audio compression" (arXiv 2210.13438), section 3.4.
 """
 
+from ..utils.left_out import missing
 from .discriminators import DiscriminatorSTFT, MultiDiscriminator, MultiScaleSTFTDiscriminator
 from .losses import (
     AdversarialLoss,
+    AdvLossType,
+    FeatLossType,
     FeatureMatchingLoss,
     get_adv_criterion,
     get_fake_criterion,
@@ -13,8 +16,10 @@ from .losses import (
 )
 
 __all__ = [
+    "AdvLossType",
     "AdversarialLoss",
     "DiscriminatorSTFT",
+    "FeatLossType",
     "FeatureMatchingLoss",
     "MultiDiscriminator",
     "MultiScaleSTFTDiscriminator",
@@ -22,3 +27,4 @@ __all__ = [
     "get_fake_criterion",
     "get_real_criterion",
 ]
+__getattr__ = missing(__name__)

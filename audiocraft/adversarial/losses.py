@@ -14,31 +14,36 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..errors import UserError
+from ..errors import BadArgument, UserError
 
 LogitLoss = Callable[[torch.Tensor], torch.Tensor]
-Criterion = nn.Module | LogitLoss
-FeatureCriterion = nn.Module | Callable[[tp.Any, tp.Any], torch.Tensor]
+AdvLossType = nn.Module | LogitLoss
+FeatLossType = nn.Module | Callable[[tp.Any, tp.Any], torch.Tensor]
+
+
+def _mean(x: torch.Tensor) -> torch.Tensor:
+    """Of no logits, as a signal shorter than one window may give, 0."""
+    return x.mean() if x.numel() else x.sum()
 
 
 def mse_real_loss(x: torch.Tensor) -> torch.Tensor:
     """For the discriminator: logits x of real sound should be 1."""
-    return (x - 1).square().mean()
+    return _mean((x - 1).square())
 
 
 def mse_fake_loss(x: torch.Tensor) -> torch.Tensor:
     """For the discriminator: logits x of reconstructed sound should be 0."""
-    return x.square().mean()
+    return _mean(x.square())
 
 
 def hinge_real_loss(x: torch.Tensor) -> torch.Tensor:
     """For the discriminator: logits x of real sound should be above 1."""
-    return F.relu(1 - x).mean()
+    return _mean(F.relu(1 - x))
 
 
 def hinge_fake_loss(x: torch.Tensor) -> torch.Tensor:
     """For the discriminator: logits x of reconstructed sound should be below -1."""
-    return F.relu(1 + x).mean()
+    return _mean(F.relu(1 + x))
 
 
 def mse_loss(x: torch.Tensor) -> torch.Tensor:
@@ -48,7 +53,7 @@ def mse_loss(x: torch.Tensor) -> torch.Tensor:
 
 def hinge_loss(x: torch.Tensor) -> torch.Tensor:
     """For the codec: logits x of its sound should be high, without bound."""
-    return -x.mean()
+    return -_mean(x)
 
 
 def hinge2_loss(x: torch.Tensor) -> torch.Tensor:
@@ -63,7 +68,7 @@ _REAL: dict[str, LogitLoss] = {"mse": mse_real_loss, "hinge": hinge_real_loss, "
 
 def _criterion(table: dict[str, LogitLoss], name: str) -> LogitLoss:
     if name not in table:
-        raise UserError(f"adversarial.adv_loss={name} is not known; use {', '.join(table)}")
+        raise BadArgument(f"adversarial.adv_loss={name} is not known; use {', '.join(table)}")
     return table[name]
 
 
@@ -93,14 +98,18 @@ class FeatureMatchingLoss(nn.Module):
         normalize: divide by the number of layers.
     """
 
-    def __init__(self, loss: FeatureCriterion | None = None, normalize: bool = True) -> None:
+    def __init__(self, loss: FeatLossType | None = None, normalize: bool = True) -> None:
         super().__init__()
         self.loss = nn.L1Loss() if loss is None else loss
         self.normalize = normalize
 
     def forward(self, fmap_fake: list[torch.Tensor], fmap_real: list[torch.Tensor]) -> torch.Tensor:
-        """Two lists of maps, equal in number and shapes; returns a scalar."""
-        assert len(fmap_fake) == len(fmap_real) > 0
+        """Two lists of maps, equal in number and shapes; returns a scalar. Raises UserError where they are not."""
+        fake_shapes, real_shapes = ([list(feature.shape) for feature in maps] for maps in (fmap_fake, fmap_real))
+        if not fake_shapes or fake_shapes != real_shapes:
+            raise UserError(
+                f"feature maps of shapes {fake_shapes} and {real_shapes} do not match; give those of one discriminator"
+            )
         total = torch.stack([self.loss(fake, real) for fake, real in zip(fmap_fake, fmap_real)]).sum()
         return total / len(fmap_fake) if self.normalize else total
 
@@ -137,10 +146,10 @@ class AdversarialLoss(nn.Module):
         self,
         adversary: nn.Module,
         optimizer: torch.optim.Optimizer,
-        loss: Criterion,
-        loss_real: Criterion,
-        loss_fake: Criterion,
-        loss_feat: FeatureCriterion | None = None,
+        loss: AdvLossType,
+        loss_real: AdvLossType,
+        loss_fake: AdvLossType,
+        loss_feat: FeatLossType | None = None,
         normalize: bool = True,
     ) -> None:
         super().__init__()

@@ -200,7 +200,7 @@ def _av_info(path: Path) -> AudioFileInfo:
     return AudioFileInfo(*av_info(path))
 
 
-def _av_read(path: Path, seek_time: float, duration: float) -> tuple[torch.Tensor, int]:
+def _av_read(path: str | Path, seek_time: float = 0.0, duration: float = -1.0) -> tuple[torch.Tensor, int]:
     from .av_audio import av_read
 
     samples, rate = av_read(path, seek_time, duration)

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from ..errors import UserError
 from ..utils.segments import AudioMeta, BaseInfo, SegmentInfo
-from .audio import UnreadableAudio, audio_read
+from .audio import UnreadableAudio, audio_info, audio_read
 from .audio_utils import convert_audio
 from .manifest import find_manifest, load_audio_meta, save_audio_meta
 from .scan import DEFAULT_EXTS, find_audio_files, scan_folder
@@ -345,6 +345,17 @@ def _filter_duration(meta: list[AudioMeta], shortest: float | None, longest: flo
             " widen dataset.min_audio_duration and dataset.max_audio_duration"
         )
     return kept
+
+
+def _get_audio_meta(file_path: str | Path, minimal: bool = True) -> AudioMeta:
+    """One file's record in a manifest, with its largest sample unless `minimal`; the peer's tests make theirs so.
+
+    Raises:
+        UnreadableAudio: it cannot be read.
+    """
+    info = audio_info(file_path)
+    amplitude = None if minimal else audio_read(file_path)[0].abs().max().item()
+    return AudioMeta(str(file_path), info.duration, info.sample_rate, amplitude)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

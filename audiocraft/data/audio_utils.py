@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..errors import UserError
+from ..errors import BadArgument, UserError
 
 # julius builds one filter per output phase: `new` filters of about `old` taps, both reduced by their common divisor.
 # Above this that is gigabytes (44101 -> 32000: 5.6 GB), so PyAV's resampler takes over.
@@ -26,7 +26,7 @@ def convert_audio_channels(wav: torch.Tensor, channels: int = 2) -> torch.Tensor
     taken.
 
     Raises:
-        UserError: several channels, but fewer than asked for.
+        BadArgument: several channels, but fewer than asked for.
     """
     source = wav.shape[-2]
     if source == channels:
@@ -37,7 +37,7 @@ def convert_audio_channels(wav: torch.Tensor, channels: int = 2) -> torch.Tensor
         return wav.expand(*wav.shape[:-2], channels, wav.shape[-1])
     if source > channels:
         return wav[..., :channels, :]
-    raise UserError(f"audio with {source} channels cannot become {channels} channels; mix it to mono or stereo first")
+    raise BadArgument(f"audio with {source} channels cannot become {channels} channels; mix it to mono or stereo first")
 
 
 def convert_audio(wav: torch.Tensor, from_rate: float, to_rate: float, to_channels: int) -> torch.Tensor:
@@ -208,10 +208,17 @@ def _scaled(wav: torch.Tensor, factor: float, normalize: bool) -> torch.Tensor:
 
 
 def _clipped(wav: torch.Tensor, log_clipping: bool, name: str | None) -> torch.Tensor:
+    wav = wav.clone()
+    _clip_wav(wav, log_clipping, name)
+    return wav
+
+
+def _clip_wav(wav: torch.Tensor, log_clipping: bool = False, stem_name: str | None = None) -> None:
+    """Cut a wave at full scale, in place."""
     peak = wav.abs().max().item()
     if log_clipping and peak > 1:
-        print(f"{name or 'audio'}: peaks cut at full scale, the largest was {peak:.2f}", file=sys.stderr)
-    return wav.clamp(-1, 1)
+        print(f"{stem_name or 'audio'}: peaks cut at full scale, the largest was {peak:.2f}", file=sys.stderr)
+    wav.clamp_(-1, 1)
 
 
 def f32_pcm(wav: torch.Tensor) -> torch.Tensor:

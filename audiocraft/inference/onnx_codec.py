@@ -82,7 +82,7 @@ def codec_graphs(codec: EncodecModel) -> CodecGraphs:
     head, lstm, body = layers[:1], None, layers[1:]
     if at is not None:
         head, lstm, body = layers[:at], tp.cast(StreamableLSTM, layers[at]), layers[at + 1 :]
-    width = tp.cast(nn.Conv1d, tp.cast(StreamableConv1d, head[-1]).conv.conv).out_channels
+    width = tp.cast(StreamableConv1d, head[-1]).conv.conv.out_channels
     # Reflection needs one frame more than it adds.
     mirrored = max((max(part.paddings(1)) for part in codec.decoder.modules() if _reflects(part)), default=0)
     return CodecGraphs(

@@ -4,7 +4,6 @@ Names are imported when they are first used, so that each costs only what it nee
 """
 
 import typing as tp
-from importlib import import_module
 
 from ..utils.left_out import missing
 
@@ -15,16 +14,13 @@ if tp.TYPE_CHECKING:
     from .musicgen import MusicGen
 
 __all__ = ["CompressionModel", "EncodecModel", "LMModel", "MusicGen", "builders", "loaders"]
-
-_HOME = {"CompressionModel": "encodec", "EncodecModel": "encodec", "LMModel": "lm", "MusicGen": "musicgen"}
-
-
-def __getattr__(name: str) -> tp.Any:
-    if name in _HOME:
-        return getattr(import_module(f".{_HOME[name]}", __name__), name)
-    if name in ("builders", "loaders"):
-        return import_module(f".{name}", __name__)
-    return missing(__name__)(name)
+_FACES = {
+    "": "builders loaders",
+    "encodec": "CompressionModel EncodecModel",
+    "lm": "LMModel",
+    "musicgen": "MusicGen",
+}
+__getattr__ = missing(__name__, _FACES)
 
 
 def __dir__() -> list[str]:

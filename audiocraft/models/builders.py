@@ -13,7 +13,13 @@ from ..modules.codebooks_patterns import (
     ParallelPatternProvider,
     UnrolledPatternProvider,
 )
-from ..modules.conditioners import BaseConditioner, ConditionFuser, ConditioningProvider, T5Conditioner
+from ..modules.conditioners import (
+    BaseConditioner,
+    ConditionFuser,
+    ConditioningProvider,
+    T5Conditioner,
+    WordConditioner,
+)
 from ..modules.seanet import SEANetDecoder, SEANetEncoder
 from ..modules.transformer import StreamingTransformer, StreamingTransformerLayer
 from ..quantization import BaseQuantizer, DummyQuantizer, ResidualVectorQuantizer
@@ -94,7 +100,7 @@ def get_compression_model(cfg: "DictConfig") -> CompressionModel:
 
 
 def get_debug_compression_model(device: torch.device | str = "cpu", sample_rate: int = 32000) -> CompressionModel:
-    """Tiny codec with random weights for tests: 4 codebooks of 400 codes, 50 frames/s at 32 kHz, 25 at 16 kHz."""
+    """Tiny codec with random weights for tests: 4 codebooks of 400 codes, 25 frames/s at 16 or 32 kHz."""
     if sample_rate not in (16000, 32000):
         raise UserError(f"no debug codec at {sample_rate} Hz; choose 16000 or 32000")
     shared: dict[str, tp.Any] = {
@@ -102,7 +108,7 @@ def get_debug_compression_model(device: torch.device | str = "cpu", sample_rate:
         "dimension": 32,
         "n_filters": 4,
         "n_residual_layers": 1,
-        "ratios": [10, 8, 8],
+        "ratios": [10, 8, sample_rate // 2000],
     }
     encoder, decoder = SEANetEncoder(**shared), SEANetDecoder(**shared)
     quantizer = ResidualVectorQuantizer(dimension=32, n_q=4, bins=400, kmeans_init=False)
@@ -110,12 +116,6 @@ def get_debug_compression_model(device: torch.device | str = "cpu", sample_rate:
         encoder, decoder, quantizer, frame_rate=sample_rate // encoder.hop_length, sample_rate=sample_rate, channels=1
     )
     return model.to(device).eval()
-
-
-# Keys of the peer that choose between implementations of one function; they have no meaning here.
-_SAME_FUNCTION = ("custom", "memory_efficient", "attention_as_float32")
-# The peer's ways to recompute activations differ only in what they keep.
-_CHECKPOINTING = {"xformers_default": "torch", "xformers_mm": "torch"}
 
 
 def _optional_node(cfg: "DictConfig", name: str) -> dict[str, tp.Any]:
@@ -132,7 +132,7 @@ def _lm_options() -> set[str]:
     kinds: tuple[tp.Callable[..., tp.Any], ...] = (LMModel, StreamingTransformer, StreamingTransformerLayer)
     taken = {name for kind in kinds for name in inspect.signature(kind).parameters}
     elsewhere = {"pattern_provider", "condition_provider", "fuser", "cfg_dropout", "cfg_coef", "attribute_dropout"}
-    return taken - elsewhere - {"d_model", "dim_feedforward", "rope", "kwargs"}
+    return taken - elsewhere - {"d_model", "dim_feedforward", "rope", "layer_class", "device", "dtype", "kwargs"}
 
 
 def get_lm_model(cfg: "DictConfig") -> LMModel:
@@ -147,14 +147,8 @@ def get_lm_model(cfg: "DictConfig") -> LMModel:
     if name != "transformer_lm":
         raise UserError(f"unknown lm_model '{name}'; choose transformer_lm")
     kwargs = _node(cfg, "transformer_lm")
-    for key in _SAME_FUNCTION:
-        kwargs.pop(key, None)
-    if kwargs.pop("xpos", False):
-        raise UserError("transformer_lm.xpos is not served; set it to false and use positional_embedding=rope")
     if not kwargs.setdefault("causal", True):
         raise UserError("transformer_lm.causal must be true: a language model does not see the future")
-    if "checkpointing" in kwargs:
-        kwargs["checkpointing"] = _CHECKPOINTING.get(kwargs["checkpointing"], kwargs["checkpointing"])
     delays_by_default = kwargs.pop("q_modeling", None)
     unknown = sorted(set(kwargs) - _lm_options())
     if unknown:
@@ -176,6 +170,10 @@ def get_lm_model(cfg: "DictConfig") -> LMModel:
         raise UserError(f"the condition '{unused[0]}' does not enter the model; name it under fuser.cross")
     if fuser.fuse2cond["cross"]:
         kwargs["cross_attention"] = True
+    if kwargs.get("cross_attention") and not set(fuser.fuse2cond["cross"]) & set(provider.conditioners):
+        raise UserError(
+            "transformer_lm.cross_attention has no condition to look at; set it to false, or name a conditioner"
+        )
     guidance = _optional_node(cfg, "classifier_free_guidance")
     dropout = _optional_node(cfg, "attribute_dropout")
     dropout.pop("args", None)
@@ -247,17 +245,18 @@ def get_codebooks_pattern_provider(n_q: int, cfg: "DictConfig") -> CodebooksPatt
 
 
 def get_debug_lm_model(device: torch.device | str = "cpu") -> LMModel:
-    """Tiny language model with random weights for tests, without conditions: 4 codebooks of 400 codes."""
+    """Tiny language model with random weights for tests, that takes texts: 4 codebooks of 400 codes."""
     lm = LMModel(
         DelayedPatternProvider(n_q=4),
-        ConditioningProvider({}),
-        ConditionFuser({}),
+        ConditioningProvider({"description": WordConditioner(output_dim=16)}),
+        ConditionFuser({"cross": ["description"]}),
         n_q=4,
         card=400,
         dim=16,
         num_heads=4,
         num_layers=2,
         causal=True,
+        cross_attention=True,
     )
     return lm.to(device).eval()
 

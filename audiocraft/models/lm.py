@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import BadArgument, UserError
 from ..modules.codebooks_patterns import CodebooksPatternProvider
 from ..modules.conditioners import (
     AttributeDropout,
@@ -20,7 +20,7 @@ from ..modules.conditioners import (
     ConditionType,
     FusedConditions,
 )
-from ..modules.kv_cache import KVCache
+from ..modules.kv_cache import KVCache, NoHiddenState
 from ..modules.sampling import SamplingParams
 from ..modules.transformer import StreamingTransformer, create_norm_fn
 
@@ -84,7 +84,7 @@ class LMOutput:
     mask: Tensor
 
 
-class LMModel(nn.Module):
+class LMModel(NoHiddenState, nn.Module):
     """Transformer over K streams of codes.
 
     Args:
@@ -232,7 +232,7 @@ class LMModel(nn.Module):
             [B, K, S, card], still in the layout of the pattern: place s predicts step s + 1.
         """
         if sequence.shape[1] != self.n_q:
-            raise ValueError(f"the model has {self.n_q} codebooks, got codes of {sequence.shape[1]}")
+            raise BadArgument(f"the model has {self.n_q} codebooks, got codes of {sequence.shape[1]}")
         if condition_tensors is None:
             condition_tensors = self.condition(conditions or [ConditioningAttributes()] * len(sequence))
         return self.heads(self.hidden(sequence, self.fuser.gather(condition_tensors)))
@@ -310,7 +310,7 @@ class LMModel(nn.Module):
         from ..inference.token_decoder import TokenDecoder  # a higher room, needed only here
 
         if self.training:
-            raise ValueError("generate needs the model in evaluation mode; call .eval() first")
+            raise BadArgument("generate needs the model in evaluation mode; call .eval() first")
         params = SamplingParams(use_sampling, temp, top_k, top_p)
         decoder = TokenDecoder(self, params, cfg_coef)
         two_step = self.two_step_cfg if two_step_cfg is None else two_step_cfg

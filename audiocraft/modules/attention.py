@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .kv_cache import KVCache
+from .kv_cache import KVCache, NoHiddenState
 from .rope import RotaryEmbedding
 
 _WIDEST_FUSED_HEAD = 256
 
 
-class StreamingMultiheadAttention(nn.Module):
+class StreamingMultiheadAttention(NoHiddenState, nn.Module):
     """Attention of many heads, over its own steps or (cross-attention) over another sequence.
 
     Args:
@@ -23,10 +23,13 @@ class StreamingMultiheadAttention(nn.Module):
         bias: biases on the projections.
         causal: no step looks at a later one.
         past_context: a step looks at itself and this many steps before it; None is all.
+        custom, memory_efficient, attention_as_float32, safe_streaming: accepted, and without effect: in the peer they
+            choose between implementations of one function.
         rope: rotary positions for queries and keys.
         cross_attention: keys and values come from another sequence.
         qk_layer_norm: layer norm over the full width of queries and keys.
         kv_repeat: this many neighbouring query heads share one head of keys and values.
+        device, dtype: of the weights; None is torch's default.
 
     Raises:
         UserError: options that do not go together.
@@ -40,10 +43,16 @@ class StreamingMultiheadAttention(nn.Module):
         bias: bool = True,
         causal: bool = False,
         past_context: int | None = None,
+        custom: bool = False,
+        memory_efficient: bool = False,
+        attention_as_float32: bool = False,
         rope: RotaryEmbedding | None = None,
         cross_attention: bool = False,
+        safe_streaming: bool = True,
         qk_layer_norm: bool = False,
         kv_repeat: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         if embed_dim % num_heads:
@@ -54,53 +63,64 @@ class StreamingMultiheadAttention(nn.Module):
             raise UserError("qk_layer_norm does not go together with kv_repeat; use one of them")
         if past_context is not None and not causal:
             raise UserError("past_context needs causal attention; set causal=true")
+        if cross_attention and (causal or rope is not None):
+            raise UserError("cross-attention looks at all of another sequence; leave out causal and rope")
         self.embed_dim = embed_dim
         self.num_heads = num_heads
         self.kv_heads = num_heads // kv_repeat
         self.head_dim = embed_dim // num_heads
         self.dropout = dropout
-        self.causal = causal and not cross_attention
-        self.past_context = None if cross_attention else past_context
+        self.causal = causal
+        self.past_context = past_context
         self.cross_attention = cross_attention
         # The projections of queries, keys and values in one matrix, initialised as a linear layer.
-        in_proj = nn.Linear(embed_dim, embed_dim + 2 * self.kv_heads * self.head_dim, bias=bias)
+        place: dict[str, tp.Any] = {"device": device, "dtype": dtype}
+        in_proj = nn.Linear(embed_dim, embed_dim + 2 * self.kv_heads * self.head_dim, bias=bias, **place)
         self.in_proj_weight = in_proj.weight
         self.in_proj_bias = in_proj.bias
         if bias:
             nn.init.zeros_(in_proj.bias)
         self.rope = rope
-        self.out_proj = nn.Linear(embed_dim, embed_dim, bias=bias)
+        self.out_proj = nn.Linear(embed_dim, embed_dim, bias=bias, **place)
         if bias:
             nn.init.zeros_(self.out_proj.bias)
-        self.q_layer_norm = nn.LayerNorm(embed_dim) if qk_layer_norm else None
-        self.k_layer_norm = nn.LayerNorm(embed_dim) if qk_layer_norm else None
+        self.q_layer_norm = nn.LayerNorm(embed_dim, **place) if qk_layer_norm else None
+        self.k_layer_norm = nn.LayerNorm(embed_dim, **place) if qk_layer_norm else None
         # Copies made for playing (`inference.playing`) put other arithmetic on the same weights here: one layer for all
         # rows of the joint projection; with cross-attention two, for queries and for the rest.
         self.packed: tuple[tp.Callable[[Tensor], Tensor], ...] | None = None
 
     def forward(
-        self, query: Tensor, source: Tensor | None = None, cache: KVCache | None = None, layer: int = 0
-    ) -> Tensor:
+        self, query: Tensor, key: Tensor, value: Tensor, cache: KVCache | None = None, layer: int = 0
+    ) -> tuple[Tensor, None]:
         """Attend.
 
         Args:
             query: [B, S, D].
-            source: what cross-attention looks at, [B, L, D].
+            key, value: what cross-attention looks at, [B, L, D]; else the query itself.
             cache: keys and values of earlier steps; those of `layer` are read and written.
 
         Returns:
-            [B, S, D].
+            [B, S, D], and None where torch's own attention has weights.
+
+        Raises:
+            UserError: self-attention with other keys or values than the query.
         """
         if self.cross_attention:
-            assert source is not None
             q = self._split(self._project(query, 0, self.embed_dim), self.q_layer_norm)
             if cache is not None and layer in cache.cross:
                 k, v = cache.cross[layer]
             else:
-                k, v = self._keys_and_values(self._project(source, self.embed_dim, None))
+                k, v = self._keys_and_values(self._project(key, self.embed_dim, None))
+                if value is not key:
+                    v = self._keys_and_values(self._project(value, self.embed_dim, None))[1]
                 if cache is not None:
                     cache.cross[layer] = (k, v)
-            return self._merge(self._attend(q, k, v, None))
+            return self._merge(self._attend(q, k, v, None)), None
+        if key is not query or value is not query:
+            raise UserError(
+                "self-attention takes one tensor as query, key and value; set cross_attention=true for others"
+            )
         projected = self._project(query, 0, None)
         q = self._split(projected[..., : self.embed_dim], self.q_layer_norm)
         k, v = self._keys_and_values(projected[..., self.embed_dim :])
@@ -109,7 +129,7 @@ class StreamingMultiheadAttention(nn.Module):
         mask = None
         if cache is not None:
             k, v, mask = cache.write(layer, k, v, self.past_context)
-        return self._merge(self._attend(q, k, v, mask))
+        return self._merge(self._attend(q, k, v, mask)), None
 
     def _project(self, x: Tensor, start: int, end: int | None) -> Tensor:
         """Rows start .. end of the joint projection."""

@@ -110,7 +110,7 @@ class ConvStage:
         return self.convolve(padded)
 
     def _nothing(self, x: torch.Tensor) -> torch.Tensor:
-        return x.new_zeros(x.shape[0], tp.cast(int, self.conv.out_channels), 0)
+        return x.new_zeros(x.shape[0], self.conv.out_channels, 0)
 
 
 @dataclass
@@ -147,7 +147,7 @@ class TransposedStage:
             final = (state.seen - 1) * stride + self.module.kernel_size - right
         state.context = _keep(frames[..., max(0, frames.shape[-1] - self.n_context) :])
         if final <= done:
-            return x.new_zeros(x.shape[0], tp.cast(int, self.conv.out_channels), 0)
+            return x.new_zeros(x.shape[0], self.conv.out_channels, 0)
         return self.convolve(frames)[..., done - offset : final - offset]
 
 

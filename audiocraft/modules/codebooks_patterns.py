@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import BadArgument, UserError
 
 
 class LayoutCoord(tp.NamedTuple):
@@ -35,7 +35,8 @@ class Pattern:
         n_q: K.
 
     Raises:
-        ValueError: the frames of a codebook do not come in order, or a codebook appears twice in a step.
+        BadArgument: the frames of a codebook do not come in order, or a codebook appears twice in a step. All methods
+            raise it for codebooks, frames or steps that the pattern does not have.
     """
 
     def __init__(self, layout: PatternLayout, timesteps: int, n_q: int) -> None:
@@ -46,10 +47,10 @@ class Pattern:
         last = [-1] * n_q
         for s, step in enumerate(layout):
             if len({coord.q for coord in step}) != len(step):
-                raise ValueError(f"step {s} of the pattern holds a codebook twice")
+                raise BadArgument(f"step {s} of the pattern holds a codebook twice")
             for coord in step:
                 if coord.t <= last[coord.q]:
-                    raise ValueError(f"step {s} of the pattern goes back to frame {coord.t} of codebook {coord.q}")
+                    raise BadArgument(f"step {s} of the pattern goes back to frame {coord.t} of codebook {coord.q}")
                 last[coord.q] = coord.t
 
     @property
@@ -77,15 +78,11 @@ class Pattern:
         return not self.layout[0]
 
     def get_sequence_coords_with_timestep(self, t: int, q: int | None = None) -> list[tuple[int, LayoutCoord]]:
-        """Steps and coordinates that hold frame `t` (of codebook `q` only, if given).
-
-        Raises:
-            ValueError: there is no such frame or codebook.
-        """
+        """Steps and coordinates that hold frame `t` (of codebook `q` only, if given)."""
         if not 0 <= t <= self.timesteps:
-            raise ValueError(f"frame {t} is outside 0..{self.timesteps}")
+            raise BadArgument(f"frame {t} is outside 0..{self.timesteps}")
         if q is not None and not 0 <= q < self.n_q:
-            raise ValueError(f"codebook {q} is outside 0..{self.n_q - 1}")
+            raise BadArgument(f"codebook {q} is outside 0..{self.n_q - 1}")
         return [
             (s, coord)
             for s, step in enumerate(self.layout)
@@ -121,18 +118,20 @@ class Pattern:
         return steps
 
     def sequence_indexes(
-        self, keep_only_valid_steps: bool = False, device: torch.device | str = "cpu"
+        self, keep_only_valid_steps: bool = False, device: torch.device | str = "cpu", timesteps: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Where each place [K, S] of the sequence comes from in flattened codes [K * F], and its mask.
+        """Where each place [K, S] of the sequence comes from in flattened codes [K * T], and its mask.
 
-        Places of the special token have index K * F and mask False.
+        Places of the special token, and of frames that are not among the first T = `timesteps` (None: F), have index
+        K * T and mask False.
         """
+        width = self.timesteps if timesteps is None else timesteps
 
         def make() -> tuple[Tensor, Tensor]:
             frames = self.frame_of[:, : self.valid_steps] if keep_only_valid_steps else self.frame_of
-            return self._flattened(frames, frames >= 0, self.timesteps)
+            return self._flattened(frames, (frames >= 0) & (frames < width), width)
 
-        return self._lookup(("sequence", keep_only_valid_steps), make, device)
+        return self._lookup(("sequence", keep_only_valid_steps, width), make, device)
 
     def reverted_indexes(
         self,
@@ -154,6 +153,7 @@ class Pattern:
                 mask = mask & (steps < self.valid_steps)
             if is_model_output and self.starts_with_special_token():
                 steps = steps - 1
+            mask = mask & (steps < sequence_steps)
             return self._flattened(steps, mask, sequence_steps)
 
         return self._lookup(("reverted", sequence_steps, keep_only_valid_steps, is_model_output), make, device)
@@ -181,50 +181,55 @@ class Pattern:
         """Lay codes out as a sequence.
 
         Args:
-            z: codes [B, K, F].
+            z: codes [B, K, T] of the first T frames, up to all F; of later ones there is no code.
             special_token: value of places without a code.
             keep_only_valid_steps: leave out the steps at the end in which early codebooks have run out.
 
         Returns:
             values [B, K, S], and as in `sequence_indexes` indexes [K, S] and mask [K, S].
         """
-        if z.shape[1:] != (self.n_q, self.timesteps):
-            raise ValueError(f"the pattern is for codes [B, {self.n_q}, {self.timesteps}], got {list(z.shape)}")
-        indexes, mask = self.sequence_indexes(keep_only_valid_steps, z.device)
+        if z.shape[1] != self.n_q or z.shape[2] > self.timesteps:
+            raise BadArgument(
+                f"the pattern is for codes [B, {self.n_q}, up to {self.timesteps}], got {list(z.shape)}; get_pattern "
+                "makes one for as many frames as there are"
+            )
+        indexes, mask = self.sequence_indexes(keep_only_valid_steps, z.device, z.shape[2])
         return self._take(z, indexes, special_token), indexes, mask
 
     def revert_pattern_sequence(
         self, s: Tensor, special_token: int, keep_only_valid_steps: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Codes [B, K, F] of a sequence s [B, K, S], with indexes [K, F] and mask [K, F] as in `reverted_indexes`."""
-        self._check_steps(s.shape[-1], keep_only_valid_steps)
+        """Codes [B, K, F] of the first steps s [B, K, up to S] of a sequence, with indexes [K, F] and mask [K, F] as in
+        `reverted_indexes`. Codes that these do not hold are `special_token`."""
+        self._check_steps(s, keep_only_valid_steps)
         indexes, mask = self.reverted_indexes(s.shape[-1], keep_only_valid_steps, device=s.device)
         return self._take(s, indexes, special_token), indexes, mask
 
     def revert_pattern_logits(
         self, logits: Tensor, special_token: float, keep_only_valid_steps: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [B, card, K, F] of the codes, from logits [B, card, K, S] of the sequence.
+        """Logits [B, card, K, F] of the codes, from logits [B, card, K, up to S] of the first steps of a sequence.
 
         Place s of the sequence predicts step s + 1. Codes that are not predicted get `special_token`.
 
         Returns:
             the logits, and indexes [K, F] and mask [K, F] as in `reverted_indexes`.
         """
-        self._check_steps(logits.shape[-1], keep_only_valid_steps)
+        self._check_steps(logits, keep_only_valid_steps)
         indexes, mask = self.reverted_indexes(logits.shape[-1], keep_only_valid_steps, True, logits.device)
         return self._take(logits, indexes, special_token), indexes, mask
 
-    def _check_steps(self, steps: int, keep_only_valid_steps: bool) -> None:
-        expected = self.valid_steps if keep_only_valid_steps else len(self.layout)
-        if steps != expected:
-            raise ValueError(f"the pattern has {expected} steps, got a sequence of {steps}")
+    def _check_steps(self, sequence: Tensor, keep_only_valid_steps: bool) -> None:
+        n_q, steps = sequence.shape[-2:]
+        most = self.valid_steps if keep_only_valid_steps else len(self.layout)
+        if n_q != self.n_q or steps > most:
+            raise BadArgument(f"the pattern has {self.n_q} codebooks and {most} steps, got {n_q} and {steps}")
 
     @staticmethod
     def _take(values: Tensor, indexes: Tensor, special: float) -> Tensor:
         """Values [..., N, M] at indexes [P, Q] into the last two dimensions flattened, `special` at index N * M."""
         flat = values.flatten(-2)
-        flat = torch.cat([flat, torch.full_like(flat[..., :1], special)], dim=-1)
+        flat = torch.cat([flat, flat.new_full((*flat.shape[:-1], 1), special)], dim=-1)
         return flat[..., indexes]
 
 
@@ -251,9 +256,9 @@ class CodebooksPatternProvider:
         return {name: value for name, value in vars(self).items() if name != "_get"}
 
     def get_pattern(self, timesteps: int) -> Pattern:
-        """The pattern for `timesteps` frames, at least one."""
-        if timesteps < 1:
-            raise ValueError(f"a pattern needs at least one frame, got {timesteps}")
+        """The pattern for `timesteps` frames, 0 or more."""
+        if timesteps < 0:
+            raise BadArgument(f"a pattern has 0 frames or more, not {timesteps}")
         return self._get(timesteps)
 
     def _make(self, timesteps: int) -> Pattern:

@@ -5,6 +5,7 @@
 
 import typing as tp
 from dataclasses import dataclass
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,7 @@ __all__ = [
     "TextCondition",
     "TextConditioner",
     "WavCondition",
+    "WordConditioner",
     "dropout_condition",
     "nullify_condition",
     "nullify_joint_embed",
@@ -154,6 +156,35 @@ class T5Conditioner(TextConditioner):
         mask[:, 0] = 1
         with torch.autocast(device.type, enabled=False):  # T5 overflows in float16
             return encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+
+
+class WordConditioner(TextConditioner):
+    """Text as a row of vectors, one per word, from a table: tiny, and in need of nothing else. Debug models have it.
+
+    Args:
+        output_dim: D.
+        bins: rows of the table; words whose checksums meet in one are not told apart.
+        dim: width of the table.
+    """
+
+    def __init__(self, output_dim: int, bins: int = 128, dim: int = 16) -> None:
+        super().__init__(dim, output_dim)
+        self.table = nn.Embedding(bins, dim)
+
+    def tokenize(self, x: tp.Sequence[str | None]) -> dict[str, Tensor]:
+        """Texts → rows of the table and mask, both [B, L]; an empty text has a mask of 0."""
+        texts = [(text or "").lower().split() for text in x]
+        length = max(1, *map(len, texts))
+        rows = [[crc32(word.encode()) % self.table.num_embeddings for word in words] for words in texts]
+        return {
+            "input_ids": torch.tensor([row + [0] * (length - len(row)) for row in rows]),
+            "attention_mask": torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows]),
+        }
+
+    def forward(self, inputs: dict[str, Tensor]) -> ConditionType:
+        """What `tokenize` gives → condition [B, L, D], zero where masked, and mask [B, L]."""
+        ids, mask = (inputs[name].to(self.table.weight.device) for name in ("input_ids", "attention_mask"))
+        return self.output_proj(self.table(ids)) * mask[..., None], mask
 
 
 class ConditioningProvider(nn.Module):

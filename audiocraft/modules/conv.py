@@ -1,4 +1,4 @@
-"""1-D convolutions that pad themselves so that strides divide the length, with or without looking ahead.
+"""Convolutions with norms, and 1-D ones that pad themselves so that strides divide the length, looking ahead or not.
 
 A strided convolution with kernel k, dilation d and stride s pads `(k - 1) * d + 1 - s` samples in all: all of them on
 the left when causal, else split between both sides; and as many more on the right as the last window needs. It gives
@@ -13,45 +13,55 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..errors import UserError
-from ..utils.left_out import missing
+from ..errors import BadArgument, UserError
 
-CONV_NORMALIZATIONS = ("none", "weight_norm", "time_group_norm")
+CONV_NORMALIZATIONS = ("none", "weight_norm", "spectral_norm", "time_group_norm")
 
 
-class WeightNormConv(nn.Module):
+class _WeightNorm(nn.Module):
     """A convolution whose weight is `weight_g * weight_v / |weight_v|` (Salimans & Kingma 2016), one norm per slice of
     axis 0.
 
-    Takes over geometry, weight and bias of `conv`. Holds nothing but parameters: the weight is formed at each call, so
-    that no stale copy can exist and the module can be copied at any time; `fused_weight` gives it to those who keep it
-    themselves.
+    Holds nothing but parameters: the weight is formed at each call, so that no stale copy can exist and the module can
+    be copied at any time; `fused_weight` gives it to those who keep it themselves.
     """
 
-    def __init__(self, conv: nn.Conv1d | nn.ConvTranspose1d):
-        super().__init__()
-        self.transposed = isinstance(conv, nn.ConvTranspose1d)
-        self.kernel_size, self.stride, self.dilation, self.groups = (
-            conv.kernel_size,
-            conv.stride,
-            conv.dilation,
-            conv.groups,
-        )
-        self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
-        self.bias = conv.bias
-        weight = conv.weight.detach()
-        self.weight_g = nn.Parameter(torch.linalg.vector_norm(weight, dim=(1, 2), keepdim=True))
-        self.weight_v = nn.Parameter(weight.clone())
+    weight_g: nn.Parameter
+    weight_v: nn.Parameter
 
-    @property
-    def weight(self) -> torch.Tensor:
-        """The plain weight, in the shape of `weight_v`."""
-        norm = torch.linalg.vector_norm(self.weight_v, dim=(1, 2), keepdim=True)
-        return self.weight_v * (self.weight_g / norm)
+    def _plain_weight(self) -> torch.Tensor:
+        """In the shape of `weight_v`."""
+        return self.weight_v * (self.weight_g / _norm_per_slice(self.weight_v))
 
-    def forward(self, x: torch.Tensor, padding: int = 0) -> torch.Tensor:
-        """x [B, C, T] → [B, C', T'], zeros added at both sides if `padding`."""
-        return convolve(self, x, padding=padding)
+    weight: tp.Any = property(_plain_weight)
+
+
+def _norm_per_slice(weight: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.dim())), keepdim=True)
+
+
+class WeightNormConv1d(_WeightNorm, nn.Conv1d):
+    """Conv1d with weight norm."""
+
+
+class WeightNormConv2d(_WeightNorm, nn.Conv2d):
+    """Conv2d with weight norm."""
+
+
+class WeightNormConvTranspose1d(_WeightNorm, nn.ConvTranspose1d):
+    """ConvTranspose1d with weight norm."""
+
+
+class WeightNormConvTranspose2d(_WeightNorm, nn.ConvTranspose2d):
+    """ConvTranspose2d with weight norm."""
+
+
+_WEIGHT_NORMED: dict[type, type] = {
+    nn.Conv1d: WeightNormConv1d,
+    nn.Conv2d: WeightNormConv2d,
+    nn.ConvTranspose1d: WeightNormConvTranspose1d,
+    nn.ConvTranspose2d: WeightNormConvTranspose2d,
+}
 
 
 def fused_weight(conv: nn.Module) -> torch.Tensor:
@@ -69,11 +79,17 @@ def convolve(conv: nn.Module, x: torch.Tensor, weight: torch.Tensor | None = Non
 
 
 def apply_parametrization_norm(module: nn.Module, norm: str = "none") -> nn.Module:
-    """Wrap a convolution's weight as `norm` asks. Raises UserError for a norm that does not exist."""
+    """Wrap a convolution's weight as `norm` asks, in place. Raises UserError for a norm that does not exist."""
     if norm not in CONV_NORMALIZATIONS:
         raise UserError(f"unknown convolution norm '{norm}'; choose one of {', '.join(CONV_NORMALIZATIONS)}")
+    if norm == "spectral_norm":
+        return nn.utils.parametrizations.spectral_norm(module)
     if norm == "weight_norm":
-        return WeightNormConv(tp.cast(nn.Conv1d, module))
+        weight = tp.cast(nn.Parameter, module.weight).detach()
+        del module.weight
+        module.__class__ = _WEIGHT_NORMED[type(module)]
+        module.weight_g = nn.Parameter(_norm_per_slice(weight))
+        module.weight_v = nn.Parameter(weight)
     return module
 
 
@@ -81,7 +97,7 @@ def get_norm_module(module: nn.Module, causal: bool = False, norm: str = "none",
     """What follows the convolution: a group norm over channels and time for time_group_norm, else nothing."""
     if norm == "time_group_norm":
         if causal:
-            raise UserError("time_group_norm averages over all time and cannot be causal; use norm=weight_norm")
+            raise BadArgument("time_group_norm averages over all time and cannot be causal; use norm=weight_norm")
         return nn.GroupNorm(1, tp.cast(int, module.out_channels), **norm_kwargs)
     return nn.Identity()
 
@@ -105,8 +121,14 @@ def pad_for_conv1d(x: torch.Tensor, kernel_size: int, stride: int, padding_total
 
 def pad1d(x: torch.Tensor, paddings: tuple[int, int], mode: str = "constant", value: float = 0.0) -> torch.Tensor:
     """Pad x [B, C, T] by (left, right) samples. `reflect` works on inputs of any length: one too short to be mirrored
-    is first followed by zeros, and as many samples are cut from the end of the result."""
+    is first followed by zeros, and as many samples are cut from the end of the result.
+
+    Raises:
+        UserError: a negative number of samples.
+    """
     left, right = paddings
+    if min(paddings) < 0:
+        raise UserError(f"paddings {left} and {right} must be 0 or more; use unpad1d to cut")
     if mode != "reflect":
         return F.pad(x, (left, right), mode, value)
     missing = max(0, max(left, right) - x.shape[-1] + 1)
@@ -115,8 +137,13 @@ def pad1d(x: torch.Tensor, paddings: tuple[int, int], mode: str = "constant", va
 
 
 def unpad1d(x: torch.Tensor, paddings: tuple[int, int]) -> torch.Tensor:
-    """Cut (left, right) samples from the ends of x [..., T]."""
+    """Cut (left, right) samples from the ends of x [..., T]. Raises UserError where they are negative, or more than
+    there are."""
     left, right = paddings
+    if min(paddings) < 0 or left + right > x.shape[-1]:
+        raise UserError(
+            f"{left} and {right} of {x.shape[-1]} samples cannot be cut; give 0 or more, in all at most that"
+        )
     return x[..., left : x.shape[-1] - right]
 
 
@@ -131,8 +158,11 @@ def _scale_init(conv: nn.Conv1d | nn.ConvTranspose1d, taps: float) -> None:
         nn.init.zeros_(conv.bias)
 
 
-class NormConv1d(nn.Module):
-    """Conv1d with the normalisation `norm`; arguments of Conv1d."""
+class _NormConv(nn.Module):
+    """A convolution and what its norm makes of it; subclasses say which, and under what name the peer keeps it."""
+
+    kind: type[nn.Module]
+    attribute = "conv"
 
     def __init__(
         self,
@@ -143,36 +173,58 @@ class NormConv1d(nn.Module):
         **kwargs: tp.Any,
     ):
         super().__init__()
-        conv = nn.Conv1d(*args, **kwargs)
-        _scale_init(conv, conv.weight[0].numel())
-        self.conv = apply_parametrization_norm(conv, norm)
-        self.norm = get_norm_module(self.conv, causal, norm, **(norm_kwargs or {}))
+        conv: tp.Any = self.kind(*args, **kwargs)
+        self._start(conv)
+        setattr(self, self.attribute, apply_parametrization_norm(conv, norm))
+        self.norm = get_norm_module(conv, causal, norm, **(norm_kwargs or {}))
+        self.norm_type = norm
 
-    def forward(self, x: torch.Tensor, padding: int = 0) -> torch.Tensor:
-        """x [B, C, T] → [B, C', T'], zeros added at both sides if `padding`."""
-        return self.norm(convolve(self.conv, x, padding=padding))
-
-
-class NormConvTranspose1d(nn.Module):
-    """ConvTranspose1d with the normalisation `norm`; arguments of ConvTranspose1d."""
-
-    def __init__(
-        self,
-        *args: tp.Any,
-        causal: bool = False,
-        norm: str = "none",
-        norm_kwargs: dict[str, tp.Any] | None = None,
-        **kwargs: tp.Any,
-    ):
-        super().__init__()
-        conv = nn.ConvTranspose1d(*args, **kwargs)
-        _scale_init(conv, conv.in_channels * max(1.0, conv.kernel_size[0] / conv.stride[0]) / conv.groups)
-        self.convtr = apply_parametrization_norm(conv, norm)
-        self.norm = get_norm_module(self.convtr, causal, norm, **(norm_kwargs or {}))
+    def _start(self, conv: tp.Any) -> None:
+        """Give the fresh convolution its first weights; here torch's own."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [B, C, F] → [B, C', (F - 1) * stride + kernel_size]."""
-        return self.norm(convolve(self.convtr, x))
+        """x [B, C, ...] → [B, C', ...]."""
+        return self.norm(getattr(self, self.attribute)(x))
+
+
+class NormConv1d(_NormConv):
+    """Conv1d with the normalisation `norm`; arguments of Conv1d."""
+
+    kind = nn.Conv1d
+    conv: nn.Conv1d
+
+    def _start(self, conv: nn.Conv1d) -> None:
+        _scale_init(conv, conv.weight[0].numel())
+
+    def forward(self, x: torch.Tensor, padding: int = 0) -> torch.Tensor:
+        """x [B, C, T] → [B, C', T'], `padding` zeros added at both sides in place of the convolution's own."""
+        return self.norm(convolve(self.conv, x, padding=padding) if padding else self.conv(x))
+
+
+class NormConvTranspose1d(_NormConv):
+    """ConvTranspose1d with the normalisation `norm`; arguments of ConvTranspose1d."""
+
+    kind = nn.ConvTranspose1d
+    attribute = "convtr"
+    convtr: nn.ConvTranspose1d
+
+    def _start(self, conv: nn.ConvTranspose1d) -> None:
+        _scale_init(conv, conv.in_channels * max(1.0, conv.kernel_size[0] / conv.stride[0]) / conv.groups)
+
+
+class NormConv2d(_NormConv):
+    """Conv2d with the normalisation `norm`, never causal; arguments of Conv2d."""
+
+    kind = nn.Conv2d
+    conv: nn.Conv2d
+
+
+class NormConvTranspose2d(_NormConv):
+    """ConvTranspose2d with the normalisation `norm`, never causal; arguments of ConvTranspose2d."""
+
+    kind = nn.ConvTranspose2d
+    attribute = "convtr"
+    convtr: nn.ConvTranspose2d
 
 
 class StreamableConv1d(nn.Module):
@@ -271,6 +323,3 @@ class StreamableConvTranspose1d(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [B, C, F] → [B, C', F * stride]."""
         return unpad1d(self.convtr(x), self.trim)
-
-
-__getattr__ = missing(__name__)

@@ -1,10 +1,13 @@
 """Keys and values of the steps a transformer has seen: one preallocated object, passed along, never hidden."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+
+from ..errors import UserError
+from ..utils import left_out
 
 
 @dataclass
@@ -133,3 +136,14 @@ class KVCache:
         cache.at.fill_(length)
         cache.cross = {layer: (k.to(device), v.to(device)) for layer, (k, v) in saved["cross"].items()}
         return cache
+
+
+class NoHiddenState:
+    """The peer's streaming modules keep their state in themselves; whoever asks for that here is told of the cache."""
+
+    def streaming(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raises UserError, as do the others."""
+        name = "audiocraft.modules.streaming"
+        raise UserError(left_out.message(name, left_out.MODULES[name]))
+
+    reset_streaming = get_streaming_state = set_streaming_state = flush = streaming

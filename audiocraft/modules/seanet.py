@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError
+from ..utils.left_out import missing
 from .conv import StreamableConv1d, StreamableConvTranspose1d
 from .lstm import StreamableLSTM
 
@@ -60,7 +61,10 @@ class SEANetResnetBlock(nn.Module):
         true_skip: bool = True,
     ):
         super().__init__()
-        assert len(kernel_sizes) == len(dilations)
+        if len(kernel_sizes) != len(dilations):
+            raise UserError(
+                f"{len(kernel_sizes)} kernel sizes came with {len(dilations)} dilations; give as many of each"
+            )
         shared: Params = {"causal": causal, "norm": norm, "norm_kwargs": norm_params, "pad_mode": pad_mode}
         widths = [dim] + [dim // compress] * (len(kernel_sizes) - 1) + [dim]
         layers: list[nn.Module] = []
@@ -114,7 +118,7 @@ class SEANetEncoder(nn.Module):
         self.n_filters = n_filters
         self.ratios = list(reversed(ratios))
         self.hop_length = _prod(ratios)
-        blocks = _check_outer_blocks(disable_norm_outer_blocks, ratios)
+        self.n_blocks = blocks = _check_outer_blocks(disable_norm_outer_blocks, ratios)
 
         def shared(block: int) -> Params:  # block: distance from the waveform, from 1
             block_norm = "none" if disable_norm_outer_blocks >= block else norm
@@ -192,7 +196,7 @@ class SEANetDecoder(nn.Module):
         self.n_filters = n_filters
         self.ratios = list(ratios)
         self.hop_length = _prod(ratios)
-        blocks = _check_outer_blocks(disable_norm_outer_blocks, ratios)
+        self.n_blocks = blocks = _check_outer_blocks(disable_norm_outer_blocks, ratios)
 
         def block_norm(block: int) -> str:  # block: distance from the waveform, from 1
             return "none" if disable_norm_outer_blocks >= block else norm
@@ -246,3 +250,6 @@ class SEANetDecoder(nn.Module):
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Latents [B, dimension, F] → wav [B, channels, F * hop]."""
         return self.model(z)
+
+
+__getattr__ = missing(__name__)

@@ -1,5 +1,6 @@
 """Learning-rate schedules and the moving average of weights."""
 
+from ..utils.left_out import missing
 from .cosine_lr_scheduler import CosineLRScheduler
 from .ema import ModuleDictEMA
 from .inverse_sqrt_lr_scheduler import InverseSquareRootLRScheduler
@@ -13,3 +14,4 @@ __all__ = [
     "ModuleDictEMA",
     "PolynomialDecayLRScheduler",
 ]
+__getattr__ = missing(__name__)

@@ -9,7 +9,14 @@ from safetensors.torch import load_file
 from two import run_two
 
 from audiocraft import adversarial
-from audiocraft.adversarial import AdversarialLoss, FeatureMatchingLoss, MultiScaleSTFTDiscriminator
+from audiocraft.adversarial import (
+    AdversarialLoss,
+    FeatureMatchingLoss,
+    MultiScaleSTFTDiscriminator,
+    get_adv_criterion,
+    get_fake_criterion,
+    get_real_criterion,
+)
 from audiocraft.errors import UserError
 
 SMALL = {"n_ffts": [64, 32], "hop_lengths": [16, 8], "win_lengths": [64, 32]}
@@ -162,3 +169,22 @@ def test_processes_train_one_discriminator_and_scale_alike(tmp_path: Path):
     assert torch.equal(first["sums"]["b"], second["sums"]["b"])
     # Per item |d sum / dy| is sqrt(10) in one process and twice that in the other.
     torch.testing.assert_close(first["sums"]["a"], torch.tensor(1.5 * 10**0.5))
+
+
+def test_features_that_do_not_match_are_refused():
+    loss, a, b = FeatureMatchingLoss(), torch.ones(1, 2, 9), torch.ones(1, 2, 8)
+    assert loss([a, b], [a, b]).item() == 0
+    for fake, real in (([], []), ([a], [a, a]), ([a, a], [a]), ([a], [b])):
+        for error in (UserError, AssertionError):
+            with pytest.raises(error, match="do not match"):
+                loss(fake, real)
+
+
+@pytest.mark.parametrize("kind", ["mse", "hinge", "hinge2"])
+def test_no_logits_cost_nothing(kind):
+    nothing = torch.zeros(2, 1, 0)
+    for criterion in (get_adv_criterion, get_fake_criterion, get_real_criterion):
+        assert criterion(kind)(nothing).item() == 0
+        for error in (AssertionError, ValueError):
+            with pytest.raises(error, match="is not known"):
+                criterion("least squares")

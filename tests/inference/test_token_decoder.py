@@ -208,7 +208,7 @@ def test_bfloat16_is_close() -> None:
 @needs_int8
 @torch.no_grad()
 def test_int8_is_close_and_the_same_in_any_batch() -> None:
-    lm = tiny_lm(dim=128, cross_attention=True)
+    lm = tiny_lm(dim=128)
     assert 0 < kl_to_float32(lm, "int8") < 2e-3
     playing = PlayingLM(lm, "int8")
     decoder = TokenDecoder(playing, SamplingParams())

@@ -63,9 +63,9 @@ def test_numbers_are_those_of_the_metrics(files: list[Path]) -> None:
     )
     assert file.si_sdr_db == pytest.approx(si_sdr(estimate, original).item(), abs=1e-3)
     usage = codebook_usage(codes, 400)
-    assert score.codebooks == usage and score.frames == 75
-    assert score.bits_per_second == pytest.approx(50 * sum(np.log2(one.perplexity) for one in usage))
-    assert score.nominal_bits_per_second == pytest.approx(4 * 50 * np.log2(400))
+    assert score.codebooks == usage and score.frames == 38
+    assert score.bits_per_second == pytest.approx(25 * sum(np.log2(one.perplexity) for one in usage))
+    assert score.nominal_bits_per_second == pytest.approx(4 * 25 * np.log2(400))
     assert file.encode_speed > 0 and file.decode_speed > 0
 
 

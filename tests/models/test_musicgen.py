@@ -252,7 +252,7 @@ def test_progress(debug: MusicGen) -> None:
     debug.set_custom_progress_callback()
 
 
-def test_mistakes(debug: MusicGen) -> None:
+def test_mistakes(debug: MusicGen, model_folder: Path) -> None:
     for wrong in (
         {"temperature": 0.0},
         {"top_k": -1},
@@ -266,7 +266,7 @@ def test_mistakes(debug: MusicGen) -> None:
             debug.set_generation_params(**wrong)
     debug.set_generation_params(duration=1.0)
     with pytest.raises(UserError, match="without text"):
-        debug.generate(["a song"])
+        MusicGen.get_pretrained(model_folder, "cpu").generate(["a song"])
     with pytest.raises(UserError, match="at least 1"):
         debug.generate_unconditional(0)
     with pytest.raises(UserError, match="fills the whole duration"):
@@ -326,3 +326,25 @@ def test_what_is_left_out_says_so() -> None:
     for name in ("melody", "facebook/musicgen-melody", "facebook/musicgen-stereo-small", "facebook/audiogen-medium"):
         with pytest.raises(UserError, match=r"left out.*docs/COMPATIBILITY\.md"):
             MusicGen.get_pretrained(name)
+
+
+def test_the_debug_model_takes_texts_and_prompts() -> None:
+    """What a caller tries the API with: random, but of the right shapes, and text makes a difference."""
+    torch.manual_seed(0)
+    model = MusicGen.get_pretrained("debug", "cpu")
+    assert (model.frame_rate, model.sample_rate, model.audio_channels, model.max_duration) == (25, 32000, 1, 30)
+    model.set_generation_params(duration=0.8, extend_stride=0.4)
+    texts = ["slow strings", "fast drums"]
+    wav, codes = model.generate(texts, return_tokens=True, seed=1)
+    assert wav.shape == (2, 1, 25600) and codes.shape == (2, 4, 20)
+    assert not torch.equal(codes, model.generate(["loud", "quiet birds"], return_tokens=True, seed=1)[1])
+    assert torch.equal(codes, model.generate(texts, return_tokens=True, seed=1)[1])
+    noise = torch.randn(2, 1, 9600)
+    for descriptions in (None, texts, [None, "drums"]):
+        assert model.generate_continuation(noise, 32000, descriptions).shape == (2, 1, 25600)
+    for error in (UserError, AssertionError):
+        with pytest.raises(error, match="as many of each"):
+            model.generate_continuation(noise, 32000, [*texts, "one too many"])
+    model.max_duration = 0.6
+    model.set_generation_params(duration=1.0, extend_stride=0.4)
+    assert model.generate(texts).shape == model.generate_unconditional(2).shape == (2, 1, 32000)

@@ -3,10 +3,13 @@
 import pytest
 import torch
 
+from audiocraft.errors import UserError
 from audiocraft.modules.codebooks_patterns import (
+    CoarseFirstPattern,
     DelayedPatternProvider,
     LayoutCoord,
     MusicLMPattern,
+    ParallelPatternProvider,
     Pattern,
     UnrolledPatternProvider,
 )
@@ -24,6 +27,49 @@ def test_there_and_back(provider):
     back, _, mask = pattern.revert_pattern_sequence(values, SPECIAL)
     assert mask.all()
     assert torch.equal(back, codes)
+
+
+PROVIDERS = [
+    DelayedPatternProvider(3),
+    DelayedPatternProvider(3, [0, 5, 5]),
+    DelayedPatternProvider(3, flatten_first=2),
+    ParallelPatternProvider(3),
+    UnrolledPatternProvider(3),
+    UnrolledPatternProvider(3, [0, 1, 1], [0, 5, 5]),
+    CoarseFirstPattern(3),
+    MusicLMPattern(3, 3),
+]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("valid", [False, True])
+def test_a_pattern_of_no_frames(provider, valid):
+    pattern = provider.get_pattern(0)
+    assert pattern.timesteps == 0 and pattern.starts_with_special_token()
+    values, _, mask = pattern.build_pattern_sequence(torch.zeros(2, 3, 0, dtype=torch.long), SPECIAL, valid)
+    assert (values == SPECIAL).all() and not mask.any()
+    assert values.shape == (2, 3, len(pattern.valid_layout if valid else pattern.layout))
+    assert pattern.revert_pattern_sequence(values, SPECIAL, valid)[0].shape == (2, 3, 0)
+    logits = torch.randn(2, 7, *values.shape[1:])
+    assert pattern.revert_pattern_logits(logits, float("nan"), valid)[0].shape == (2, 7, 3, 0)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_part_of_the_frames_or_of_the_steps(provider):
+    """What is not there is the special token; what is there is where it is in the whole."""
+    codes = torch.randint(0, 100, (2, 3, 9))
+    pattern = provider.get_pattern(9)
+    whole, _, _ = pattern.build_pattern_sequence(codes, SPECIAL)
+    part, indexes, mask = pattern.build_pattern_sequence(codes[..., :5], SPECIAL)
+    assert torch.equal(part, torch.where(pattern.frame_of < 5, whole, SPECIAL))
+    assert indexes.max() == 3 * 5 and torch.equal(mask, (pattern.frame_of >= 0) & (pattern.frame_of < 5))
+    back, _, mask = pattern.revert_pattern_sequence(whole[..., :6], SPECIAL)
+    assert torch.equal(mask, pattern.step_of < 6)
+    assert torch.equal(back, torch.where(mask, codes, SPECIAL))
+    logits = torch.randn(2, 4, *whole.shape[1:])
+    back, _, mask = pattern.revert_pattern_logits(logits[..., :6], 0.0)
+    assert torch.equal(mask, pattern.step_of < 7)
+    assert torch.equal(back, torch.where(mask, pattern.revert_pattern_logits(logits, 0.0)[0], 0.0))
 
 
 def test_patterns_are_made_once():
@@ -56,9 +102,15 @@ def test_bad_patterns_and_shapes_are_refused():
     with pytest.raises(ValueError, match="goes back"):
         Pattern([[], [LayoutCoord(1, 0)], [LayoutCoord(0, 0)]], timesteps=2, n_q=1)
     pattern = DelayedPatternProvider(2).get_pattern(5)
-    with pytest.raises(ValueError, match="codes"):
-        pattern.build_pattern_sequence(torch.zeros(1, 2, 4, dtype=torch.long), SPECIAL)
-    with pytest.raises(ValueError, match="steps"):
-        pattern.revert_pattern_sequence(torch.zeros(1, 2, 5, dtype=torch.long), SPECIAL)
+    for n_q, frames in ((2, 6), (1, 5), (3, 5), (0, 5)):
+        with pytest.raises(UserError, match="codes"):
+            pattern.build_pattern_sequence(torch.zeros(1, n_q, frames, dtype=torch.long), SPECIAL)
+    for n_q, steps in ((2, 8), (1, 7), (3, 7)):
+        with pytest.raises(UserError, match="steps"):
+            pattern.revert_pattern_sequence(torch.zeros(1, n_q, steps, dtype=torch.long), SPECIAL)
+        with pytest.raises(UserError, match="steps"):
+            pattern.revert_pattern_logits(torch.zeros(1, 9, n_q, steps), SPECIAL)
+    with pytest.raises(ValueError, match="0 frames"):
+        DelayedPatternProvider(2).get_pattern(-1)
     with pytest.raises(ValueError, match="frame"):
         pattern.get_first_step_with_timesteps(9)

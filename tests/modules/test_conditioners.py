@@ -15,6 +15,7 @@ from audiocraft.modules.conditioners import (
     JointEmbedCondition,
     T5Conditioner,
     WavCondition,
+    WordConditioner,
     dropout_condition,
     nullify_condition,
 )
@@ -134,3 +135,18 @@ def test_options_of_the_peer():
     torch.manual_seed(5)
     again = [s.text["description"] for s in AttributeDropout({"text": {"description": 0.5}}, seed=1)(many)]
     assert again == kept and len(set(kept)) == 2
+
+
+def test_words():
+    torch.manual_seed(0)
+    conditioner = WordConditioner(output_dim=6)
+    tokens = conditioner.tokenize(["Slow strings", None, "slow  drums fast", ""])
+    assert tokens["attention_mask"].tolist() == [[1, 1, 0], [0, 0, 0], [1, 1, 1], [0, 0, 0]]
+    assert torch.equal(
+        tokens["input_ids"], conditioner.tokenize(["slow strings", None, "SLOW DRUMS FAST", ""])["input_ids"]
+    )
+    condition, mask = conditioner(tokens)
+    assert condition.shape == (4, 3, 6) and torch.equal(mask, tokens["attention_mask"])
+    assert torch.equal(condition.any(-1), mask.bool())
+    assert torch.equal(condition[0, 0], condition[2, 0]) and not torch.equal(condition[0, 1], condition[2, 1])
+    assert conditioner.tokenize([None])["input_ids"].shape == (1, 1)

@@ -1,4 +1,5 @@
 import copy
+import pickle
 
 import pytest
 import torch
@@ -7,6 +8,9 @@ from torch import nn
 from audiocraft.errors import UserError
 from audiocraft.modules.conv import (
     NormConv1d,
+    NormConv2d,
+    NormConvTranspose1d,
+    NormConvTranspose2d,
     StreamableConv1d,
     StreamableConvTranspose1d,
     fused_weight,
@@ -15,6 +19,13 @@ from audiocraft.modules.conv import (
     pad_for_conv1d,
     unpad1d,
 )
+
+KINDS = [
+    (NormConv1d, nn.Conv1d, "conv"),
+    (NormConvTranspose1d, nn.ConvTranspose1d, "convtr"),
+    (NormConv2d, nn.Conv2d, "conv"),
+    (NormConvTranspose2d, nn.ConvTranspose2d, "convtr"),
+]
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 100])
@@ -34,6 +45,51 @@ def test_pad1d_modes() -> None:
     # Too short to be mirrored three times: one zero is put behind it, and one sample is cut from the end.
     assert pad1d(x, (3, 0), "reflect").tolist() == [[[0, 3, 2, 1, 2, 3]]]
     assert unpad1d(pad1d(x, (4, 3)), (4, 3)).tolist() == x.tolist()
+
+
+@pytest.mark.parametrize("paddings", [(-1, 0), (0, -1), (-2, -2)])
+def test_negative_paddings_are_refused(paddings: tuple[int, int]) -> None:
+    """By what the peer's callers catch, too: it asserts."""
+    for pad in (pad1d, unpad1d):
+        with pytest.raises(UserError, match="0 or more"):
+            pad(torch.ones(1, 1, 9), paddings)
+        with pytest.raises(AssertionError):
+            pad(torch.ones(1, 1, 9), paddings)
+    assert unpad1d(torch.ones(1, 1, 9), (4, 5)).shape == (1, 1, 0)
+    with pytest.raises(UserError, match="cannot be cut"):
+        unpad1d(torch.ones(1, 1, 9), (5, 5))
+
+
+@pytest.mark.parametrize("kind, base, attribute", KINDS)
+def test_norms_of_all_convolutions(kind, base, attribute) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, *[9] * (2 if "2d" in kind.__name__ else 1))
+    expected = None
+    for norm in ("none", "weight_norm", "spectral_norm", "time_group_norm"):
+        torch.manual_seed(1)
+        module = kind(3, 5, 4, stride=2, norm=norm, norm_kwargs={"eps": 1e-3} if norm == "time_group_norm" else None)
+        conv = getattr(module, attribute)
+        assert isinstance(conv, base) and module.norm_type == norm
+        assert isinstance(module.norm, nn.GroupNorm if norm == "time_group_norm" else nn.Identity)
+        y = module(x)
+        y.sum().backward()
+        expected = base(3, 5, 4, stride=2)(x).shape if expected is None else expected
+        assert y.shape == expected
+        torch.testing.assert_close(copy.deepcopy(module.eval())(x), module(x))
+        if norm != "spectral_norm":  # torch's own, which is no class that a file can name
+            torch.testing.assert_close(pickle.loads(pickle.dumps(module))(x), module(x))
+    with pytest.raises(UserError, match="unknown convolution norm"):
+        kind(3, 5, 4, norm="batch")
+
+
+def test_spectral_norm_bounds_the_gain() -> None:
+    torch.manual_seed(0)
+    module = NormConv1d(4, 6, 1, norm="spectral_norm")
+    with torch.no_grad():
+        module.conv.parametrizations.weight.original.mul_(9)
+        for _ in range(50):
+            module(torch.randn(1, 4, 3))
+    assert torch.linalg.matrix_norm(module.eval().conv.weight[..., 0], 2).item() == pytest.approx(1, abs=1e-3)
 
 
 def test_weight_norm_keeps_the_function_and_takes_its_gradient() -> None:
@@ -58,8 +114,9 @@ def test_time_group_norm_has_one_group_and_is_never_causal() -> None:
     conv = StreamableConv1d(2, 4, 3, norm="time_group_norm")
     assert isinstance(conv.conv.norm, nn.GroupNorm) and conv.conv.norm.num_groups == 1
     assert "conv.norm.weight" in conv.state_dict()
-    with pytest.raises(UserError, match="weight_norm"):
-        StreamableConv1d(2, 4, 3, norm="time_group_norm", causal=True)
+    for error in (UserError, ValueError):
+        with pytest.raises(error, match="weight_norm"):
+            StreamableConv1d(2, 4, 3, norm="time_group_norm", causal=True)
 
 
 @pytest.mark.parametrize(

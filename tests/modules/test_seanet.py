@@ -74,6 +74,13 @@ def test_norm_can_be_left_out_near_the_wave() -> None:
     assert normed(SEANetEncoder(**settings, disable_norm_outer_blocks=4)) == set()
     with pytest.raises(UserError, match="4 blocks"):
         SEANetEncoder(**settings, disable_norm_outer_blocks=5)
+    for kind in (SEANetEncoder, SEANetDecoder):
+        model = kind(**settings, disable_norm_outer_blocks=1)
+        assert model.n_blocks == 4
+        with pytest.raises(AssertionError):
+            kind(**settings, disable_norm_outer_blocks=-1)
+    with pytest.raises(UserError, match="as many of each"):
+        SEANetResnetBlock(4, kernel_sizes=(3, 1), dilations=(1,))
 
 
 def test_final_activation_and_unknown_ones() -> None:

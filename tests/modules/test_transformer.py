@@ -11,7 +11,14 @@ from audiocraft.modules.activations import GeGLU, ReGLU, SwiGLU, get_activation_
 from audiocraft.modules.attention import StreamingMultiheadAttention
 from audiocraft.modules.kv_cache import KVCache
 from audiocraft.modules.rope import RotaryEmbedding
-from audiocraft.modules.transformer import StreamingTransformer, create_norm_fn, create_sin_embedding
+from audiocraft.modules.transformer import (
+    LayerScale,
+    StreamingTransformer,
+    StreamingTransformerLayer,
+    create_norm_fn,
+    create_sin_embedding,
+    set_efficient_attention_backend,
+)
 
 
 def transformer(**kwargs) -> StreamingTransformer:
@@ -69,9 +76,10 @@ def test_causal_by_gradient(options: dict):
 def test_past_context_is_the_number_of_earlier_steps():
     attention = StreamingMultiheadAttention(8, 2, causal=True, past_context=2)
     x = torch.randn(1, 6, 8)
-    narrow = attention(x)
+    narrow, _ = attention(x, x, x)
     attention.past_context = None
-    torch.testing.assert_close(narrow[:, 5], attention(x[:, 3:])[:, 2])
+    late = x[:, 3:]
+    torch.testing.assert_close(narrow[:, 5], attention(late, late, late)[0][:, 2])
 
 
 @pytest.mark.parametrize("bias, kv_repeat", itertools.product([True, False], [1, 2]))
@@ -90,7 +98,7 @@ def test_attention_is_the_textbook_formula(bias: bool, kv_repeat: int):
         scores = scores.masked_fill(torch.ones(7, 7).triu(1).bool(), float("-inf"))
         heads.append(scores.softmax(-1) @ v[..., shared])
     expected = attention.out_proj(torch.cat(heads, -1))
-    torch.testing.assert_close(attention(x), expected)
+    torch.testing.assert_close(attention(x, x, x)[0], expected)
 
 
 @torch.no_grad()
@@ -177,3 +185,125 @@ def test_values_that_are_not_served(bad: dict, told: str):
     with pytest.raises(UserError, match=told):
         transformer(**bad)
     assert isinstance(create_norm_fn("layer_norm", 8), nn.LayerNorm)
+
+
+@pytest.mark.parametrize("options", [{"custom": True}, {"memory_efficient": True}, {"attention_as_float32": True}])
+@pytest.mark.parametrize("backend", ["torch", "xformers"])
+@torch.no_grad()
+def test_switches_between_implementations_do_nothing(options: dict, backend: str):
+    set_efficient_attention_backend(backend)
+    x, cross = torch.randn(2, 7, 32), torch.randn(2, 3, 32)
+    more = {"cross_attention": True, "positional_embedding": "sin_rope", "qk_layer_norm": True, "layer_scale": 0.1}
+    assert torch.equal(transformer(**more, **options)(x, cross), transformer(**more)(x, cross))
+    with pytest.raises(AssertionError, match="unknown attention backend flash"):
+        set_efficient_attention_backend("flash")
+
+
+def test_device_and_dtype_are_those_asked_for():
+    options = {"cross_attention": True, "qk_layer_norm": True, "qk_layer_norm_cross": True, "layer_scale": 0.1}
+    meta = StreamingTransformer(32, 4, 2, positional_embedding="rope", device="meta", **options)
+    assert {value.device.type for value in meta.state_dict().values()} == {"meta"}
+    for dtype in (torch.bfloat16, torch.float64):
+        model = StreamingTransformer(32, 4, 2, positional_embedding="sin_rope", dtype=dtype, **options)
+        assert {p.dtype for p in model.parameters()} == {dtype}
+        assert model.rope is not None and model.rope.frequencies.dtype == torch.float32
+        x = torch.randn(1, 5, 32, dtype=dtype)
+        assert model(x, cross_attention_src=x).dtype == dtype
+    layer = StreamingTransformerLayer(32, 4, dtype=torch.float64)
+    assert {p.dtype for p in layer.parameters()} == {torch.float64}
+
+
+def test_layers_of_a_class_of_ones_own():
+    class Louder(StreamingTransformerLayer):
+        def forward(self, *args, **kwargs):
+            return 2 * super().forward(*args, **kwargs)
+
+    model = transformer(num_layers=1, layer_class=Louder)
+    plain = transformer(num_layers=1)
+    x = torch.randn(1, 4, 32)
+    torch.testing.assert_close(model(x), 2 * plain(x))
+
+
+def test_layer_scale():
+    x = torch.randn(2, 5, 4)
+    last, first = LayerScale(4, 0.5), LayerScale(5, channel_last=False, dtype=torch.float64)
+    torch.testing.assert_close(last(x), x / 2)
+    with torch.no_grad():
+        first.scale.copy_(torch.arange(5))
+    torch.testing.assert_close(first(x), x.double() * torch.arange(5)[:, None])
+    assert LayerScale(4, device="meta").scale.is_meta
+
+
+@torch.no_grad()
+def test_cross_attention_is_that_of_torch():
+    ours, torchs = (
+        StreamingMultiheadAttention(12, 4, cross_attention=True),
+        nn.MultiheadAttention(12, 4, batch_first=True),
+    )
+    ours.load_state_dict(torchs.state_dict())
+    query, key, value = torch.randn(2, 5, 12), torch.randn(2, 7, 12), torch.randn(2, 7, 12)
+    torch.testing.assert_close(ours(query, key, value)[0], torchs(query, key, value)[0])
+    torch.testing.assert_close(ours(query, key, key)[0], torchs(query, key, key)[0])
+    assert ours(query, key, key)[1] is None
+
+
+def test_cross_attention_and_what_it_looks_at_come_together():
+    x = torch.randn(1, 4, 32)
+    for model, source in ((transformer(cross_attention=True), None), (transformer(), x)):
+        with pytest.raises(UserError, match="give both or none"):
+            model(x, cross_attention_src=source)
+    for options in ({"causal": True}, {"rope": RotaryEmbedding(8)}):
+        with pytest.raises(AssertionError, match="leave out causal and rope"):
+            StreamingMultiheadAttention(32, 4, cross_attention=True, **options)
+    with pytest.raises(UserError, match="self-attention takes one tensor"):
+        StreamingMultiheadAttention(32, 4)(x, x + 1, x)
+
+
+@torch.no_grad()
+def test_silence_to_look_at_changes_nothing():
+    """The values are zero, and so is the sum of them."""
+    torch.manual_seed(0)
+    options = {"d_model": 16, "num_heads": 4, "num_layers": 2, "dropout": 0.0, "norm_first": True}
+    plain, cross = StreamingTransformer(**options), StreamingTransformer(**options, cross_attention=True)
+    cross.load_state_dict(plain.state_dict(), strict=False)
+    x = torch.randn(2, 5, 16)
+    assert torch.equal(cross(x, torch.zeros(2, 3, 16)), plain(x))
+    assert not torch.allclose(cross(x, torch.randn(2, 3, 16)), plain(x), atol=1e-2)
+
+
+@pytest.mark.parametrize("way", ["torch", "xformers_default", "xformers_mm"])
+def test_ways_to_recompute_give_the_same_gradients(way: str):
+    gradients = []
+    for checkpointing in ("none", way):
+        model = transformer(checkpointing=checkpointing).train()
+        x = torch.linspace(-1, 1, 4 * 32).view(1, 4, 32).requires_grad_()
+        model(x).square().sum().backward()
+        gradients.append(x.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_state_is_not_hidden():
+    attention = StreamingMultiheadAttention(32, 4)
+    for model in (transformer(), attention):
+        for name in ("streaming", "reset_streaming", "get_streaming_state", "set_streaming_state", "flush"):
+            with pytest.raises(
+                UserError, match=r"modules\.streaming .*left out.*modules\.kv_cache.*docs/COMPATIBILITY"
+            ):
+                getattr(model, name)()
+
+
+def test_rotary_positions_in_more_or_less_precision():
+    torch.manual_seed(0)
+    q, k = torch.rand(2, 2, 75, 4, 16, dtype=torch.float64)
+    exact = RotaryEmbedding(16, dtype=torch.float64).rotate_qk(q, k, start=7)
+    for dtype, tolerance in ((torch.float64, 1e-14), (torch.float32, 1e-6), (torch.bfloat16, 2e-2)):
+        for rope in (RotaryEmbedding(16), RotaryEmbedding(16, dtype=torch.float64)):
+            for ours, wanted in zip(rope.rotate_qk(q.to(dtype), k.to(dtype), start=7), exact):
+                assert ours.dtype == dtype
+                atol = max(tolerance, 2e-5 if rope.frequencies.dtype == torch.float32 else 0)
+                torch.testing.assert_close(ours.double(), wanted, rtol=0, atol=atol)
+    assert RotaryEmbedding(16, device="meta").frequencies.is_meta
+    assert torch.equal(RotaryEmbedding(16, scale=0.0).rotate(q.float(), start=7), q.float())
+    for refused in (lambda: RotaryEmbedding(16, xpos=True), lambda: StreamingTransformer(32, 4, 2, xpos=True)):
+        with pytest.raises(AssertionError, match="xpos is not served"):
+            refused()

@@ -75,13 +75,15 @@ def _parameters(line: str) -> Parameters:
 
 
 def ours(name: Name) -> Parameters | None:
-    """The parameters of our object of that name (none for a property); None where we have none."""
+    """The parameters of our object of that name (none for a property); None where we have none, or a stand-in."""
     try:
         found: Any = importlib.import_module(name.module)
         for part in name.path.split("."):
             if inspect.isclass(found) and _is_annotated(found, part):
                 return ()  # an attribute that instances have
             found = inspect.getattr_static(found, part) if inspect.isclass(found) else getattr(found, part)
+            if isinstance(found, type) and "left_out" in vars(found):
+                return None
     except (ImportError, AttributeError):
         return None
     if name.kind == "property":
@@ -116,7 +118,10 @@ def differences(theirs: Parameters, mine: Parameters) -> set[str]:
     for name, default in theirs:
         if name not in own or (default is not None and _value(own[name]) != _value(default)):
             found.add(name)
-    shared = [name for name, _ in theirs if name in own]
+    ordered = [name for name, _ in theirs]
+    if any(name.startswith("*") for name in ordered):  # what follows can only be given by name
+        ordered = ordered[: next(i for i, name in enumerate(ordered) if name.startswith("*"))]
+    shared = [name for name in ordered if name in own]
     at = [list(own).index(name) for name in shared]
     found |= {name for name, before, after in zip(shared[1:], at, at[1:]) if before > after}
     last = max((place for place, name in zip(at, shared) if not name.startswith("*")), default=-1)

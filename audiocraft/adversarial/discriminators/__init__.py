@@ -1,6 +1,8 @@
 """Networks that tell real sound from reconstructed sound."""
 
-from .base import FeatureMaps, MultiDiscriminator
+from ...utils.left_out import missing
+from .base import MultiDiscriminator
 from .msstftd import DiscriminatorSTFT, MultiScaleSTFTDiscriminator
 
-__all__ = ["DiscriminatorSTFT", "FeatureMaps", "MultiDiscriminator", "MultiScaleSTFTDiscriminator"]
+__all__ = ["DiscriminatorSTFT", "MultiDiscriminator", "MultiScaleSTFTDiscriminator"]
+__getattr__ = missing(__name__)

@@ -11,9 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ...errors import UserError
-from .base import FeatureMaps, MultiDiscriminator
-
-NORMS = ("none", "weight_norm")
+from ...modules.conv import CONV_NORMALIZATIONS, NormConv2d
+from .base import FeatureMapType, MultiDiscriminator, MultiDiscriminatorOutputType
 
 
 def get_2d_padding(kernel_size: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> tuple[int, int]:
@@ -21,53 +20,17 @@ def get_2d_padding(kernel_size: tuple[int, int], dilation: tuple[int, int] = (1,
     return (kernel_size[0] - 1) * dilation[0] // 2, (kernel_size[1] - 1) * dilation[1] // 2
 
 
-class WeightNormConv2d(nn.Module):
-    """A 2-D convolution whose weight is `weight_g * weight_v / |weight_v|`, one norm per output channel.
-
-    The 2-D counterpart of `audiocraft.modules.conv.WeightNormConv`: takes over geometry, weight and bias of `conv`.
-    """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.stride, self.padding, self.dilation = conv.stride, conv.padding, conv.dilation
-        self.bias = conv.bias
-        weight = conv.weight.detach()
-        self.weight_g = nn.Parameter(torch.linalg.vector_norm(weight, dim=(1, 2, 3), keepdim=True))
-        self.weight_v = nn.Parameter(weight.clone())
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """The plain weight, in the shape of `weight_v`."""
-        norm = torch.linalg.vector_norm(self.weight_v, dim=(1, 2, 3), keepdim=True)
-        return self.weight_v * (self.weight_g / norm)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [B, C, H, W] → [B, C', H', W']."""
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
-
-
-class NormConv2d(nn.Module):
-    """Conv2d that keeps its input's size at stride 1, normalised as `norm` says ('none', 'weight_norm')."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: tuple[int, int],
-        stride: tuple[int, int] = (1, 1),
-        dilation: tuple[int, int] = (1, 1),
-        norm: str = "none",
-    ) -> None:
-        super().__init__()
-        if norm not in NORMS:
-            raise UserError(f"msstftd.norm={norm} is not known; use {' or '.join(NORMS)}")
-        padding = get_2d_padding(kernel_size, dilation)
-        conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation)
-        self.conv = WeightNormConv2d(conv) if norm == "weight_norm" else conv
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [B, C, H, W] → [B, C', H', W']."""
-        return self.conv(x)
+def _same_size(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    norm: str = "none",
+) -> NormConv2d:
+    """A convolution that keeps its input's size at stride 1."""
+    padding = get_2d_padding(kernel_size, dilation)
+    return NormConv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, norm=norm)
 
 
 class ComplexSpectrogram(nn.Module):
@@ -123,7 +86,7 @@ class DiscriminatorSTFT(nn.Module):
         kernel_size, stride: (frames, bins). The last two layers have square kernels of kernel_size[0].
         dilations: over frames, one strided layer each.
         normalized: divide the spectrogram by the window's norm.
-        norm: 'weight_norm' or 'none'; the first layer has a plain weight in any case, as in the peer's checkpoints.
+        norm: see `NormConv2d`; the first layer has a plain weight in any case, as in the peer's checkpoints.
         activation, activation_params: name of a module of torch.nn, and its arguments.
     """
 
@@ -152,6 +115,8 @@ class DiscriminatorSTFT(nn.Module):
             raise UserError(
                 f"msstftd.win_lengths has {win_length} for an n_fft of {n_fft}; windows must lie in 1..n_fft"
             )
+        if norm not in CONV_NORMALIZATIONS:
+            raise UserError(f"msstftd.norm={norm} is not known; use one of {', '.join(CONV_NORMALIZATIONS)}")
         kernel = (int(kernel_size[0]), int(kernel_size[1]))
         square = (kernel[0], kernel[0])
         self.spec_transform = ComplexSpectrogram(n_fft, hop_length, win_length, normalized)
@@ -159,15 +124,15 @@ class DiscriminatorSTFT(nn.Module):
             activation, {"negative_slope": 0.2} if activation_params is None else activation_params
         )
         widths = [min(filters * filters_scale**depth, max_filters) for depth in range(len(dilations) + 2)]
-        layers = [NormConv2d(2 * in_channels, widths[0], kernel)]
+        layers = [_same_size(2 * in_channels, widths[0], kernel)]
         for dilation, width, wider in zip(dilations, widths, widths[1:]):
             step = (int(stride[0]), int(stride[1]))
-            layers.append(NormConv2d(width, wider, kernel, step, (int(dilation), 1), norm))
-        layers.append(NormConv2d(widths[-2], widths[-1], square, norm=norm))
+            layers.append(_same_size(width, wider, kernel, step, (int(dilation), 1), norm))
+        layers.append(_same_size(widths[-2], widths[-1], square, norm=norm))
         self.convs = nn.ModuleList(layers)
-        self.conv_post = NormConv2d(widths[-1], out_channels, square, norm=norm)
+        self.conv_post = _same_size(widths[-1], out_channels, square, norm=norm)
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, FeatureMaps]:
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, FeatureMapType]:
         """x [B, C, T] → logits [B, out_channels, frames, bins'] and the activations before them, layer by layer."""
         maps = []
         hidden = self.spec_transform(x)
@@ -182,8 +147,7 @@ class MultiScaleSTFTDiscriminator(MultiDiscriminator):
 
     Args:
         filters, in_channels, out_channels: as there.
-        sep_channels: judge each channel of the sound by itself, as if it were another item of the batch; in_channels
-            must then be 1.
+        sep_channels: judge each channel of the sound by itself, as if it were another item of the batch.
         n_ffts, hop_lengths, win_lengths: samples, one entry per scale.
         **kwargs: for every `DiscriminatorSTFT`.
 
@@ -208,14 +172,16 @@ class MultiScaleSTFTDiscriminator(MultiDiscriminator):
                 f"msstftd.n_ffts, hop_lengths and win_lengths have {len(n_ffts)}, {len(hop_lengths)} and "
                 f"{len(win_lengths)} entries; give each one entry per scale"
             )
-        if sep_channels and in_channels != 1:
-            raise UserError(
-                f"msstftd.sep_channels takes channels one by one, so set msstftd.in_channels=1 (is {in_channels})"
-            )
         self.sep_channels = sep_channels
         self.discriminators = nn.ModuleList(
             DiscriminatorSTFT(
-                filters, in_channels, out_channels, n_fft=n_fft, hop_length=hop, win_length=window, **kwargs
+                filters,
+                1 if sep_channels else in_channels,
+                out_channels,
+                n_fft=n_fft,
+                hop_length=hop,
+                win_length=window,
+                **kwargs,
             )
             for n_fft, hop, window in zip(n_ffts, hop_lengths, win_lengths)
         )
@@ -225,7 +191,7 @@ class MultiScaleSTFTDiscriminator(MultiDiscriminator):
         """Scales."""
         return len(self.discriminators)
 
-    def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[FeatureMaps]]:
+    def forward(self, x: torch.Tensor) -> MultiDiscriminatorOutputType:
         """x [B, C, T] → per scale its logits and feature maps."""
         if self.sep_channels:
             x = x.reshape(-1, 1, x.shape[-1])
