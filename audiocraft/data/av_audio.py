@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .containers import Span
-from .packets import contents, frames_promised
+from .packets import contents, frames_promised, seconds_promised
 
 # Seconds (about) that one decoder decodes, and packets decoded before them for its state: MP3 borrows up to 511 bytes
 # from earlier frames, which at 8 kb/s is 30 of them; AAC and Vorbis overlap with the one before; Opus forgets within
@@ -38,7 +38,7 @@ _MOST_CHANNELS = 64
 _DISCARD_ALL = 48  # FFmpeg's AVDISCARD_ALL
 _NOWHERE = -1 << 62
 # Seconds by which a header may be off without a word: encoders count their delay or do not, and time stamps are coarse.
-_CLOSE, _CLOSE_STAMPS = 0.1, 0.5
+_CLOSE, _CLOSE_STAMPS = 0.1, 0.15
 
 
 class AvReader:
@@ -46,8 +46,8 @@ class AvReader:
 
     `floating` says whether samples are stored as floating point; `promised` is the length (samples) that a header
     states, None where it says nothing or the same; `breaks` are places (bytes) where the stream becomes one of another
-    rate or channel count and another reader must go on; `damage` lists places (seconds) that could not be decoded, and
-    `broken` says that what follows the end cannot be reached.
+    rate or channel count and another reader must go on; `damage` lists places (seconds) that could not be decoded,
+    `remarks` what else is odd.
 
     Raises:
         ValueError: there is nothing that can be decoded; the message is the reason.
@@ -56,7 +56,7 @@ class AvReader:
     def __init__(self, span: Span) -> None:
         self.span = span
         self.damage: list[float] = []
-        self.broken = False
+        self.remarks: list[str] = []
         self.breaks: list[int] = []
         self.promised: int | None = None
         self._places: np.ndarray | None = None
@@ -67,10 +67,10 @@ class AvReader:
                 self._format = container.format.name
                 codec = stream.codec_context
                 self.rate, self.channels = stream.rate, stream.channels
-                self.floating = codec.name.startswith("pcm_f") or (codec.name, codec.format.name[:3]) == (
-                    "wavpack",
-                    "flt",
-                )
+                if codec.format is None:
+                    raise ValueError(f"it is damaged: its {codec.name} cannot be decoded")
+                # Lossy decoders put out floating point as well, but near full scale.
+                self.floating = codec.name.startswith(("pcm_f", "wavpack")) and codec.format.name[:3] in ("flt", "dbl")
                 promised, close = self._count(container, stream)
         except _errors() as error:
             raise ValueError(_reason(error)) from error
@@ -146,7 +146,7 @@ class AvReader:
             unit = max(trial) if codec == "aac" else 1
             ends = np.cumsum(self._held) * unit
             length = max(0, int(ends[-1]) - begin - stop)
-            promised, close = self._promise(container, stream, begin + stop)
+            promised, close = self._promise(container, stream, begin, stop)
             frame = 2 * int(self._held.max()) * unit
             if self._format.startswith("mov") and promised is not None and 0 <= length - promised < frame:
                 # The last frame of an AAC file is longer than the music; without the cut a loop would not close.
@@ -159,7 +159,7 @@ class AvReader:
                 self._stretch = max(_RUN_UP, _STRETCH * self.rate // max(1, int(np.median(np.diff(places)))))
                 return promised, close
         self.frames = sum(block.shape[1] for _, block in self._from_start())
-        return self._promise(container, stream, 0)[0], _CLOSE_STAMPS
+        return self._promise(container, stream, 0, 0)[0], _CLOSE_STAMPS
 
     def _trial(self, total: int) -> list[int]:
         """Samples that come of each of the first packets."""
@@ -170,26 +170,37 @@ class AvReader:
 
     def _check_bare(self) -> None:
         """Raises ValueError where a bare stream is none: among enough bytes some look like the start of a frame."""
-        size = self.span.end - self.span.begin - max(0, int(self._keys[0, 1]) if len(self._keys) else 0)
-        covered = int(self._keys[:, 2][self._held > 0].sum())
-        if (self._held > 0).sum() < 2 or (not self.breaks and covered < size / 2):
+        first = max(0, int(self._keys[0, 1])) if len(self._keys) else 0
+        audio = self._held > 0
+        covered = int(self._keys[audio, 2].sum())
+        if audio.sum() < 2 or (not self.breaks and covered < (self.span.end - self.span.begin - first) / 2):
             raise ValueError("it is not an audio file")
+        with self.span.open() as file:
+            head = file.read(2)
+        if first and head != b"ID" and head[0] != 0xFF:
+            self.remarks = [f"it begins with {first} bytes that are no audio: what came before them may be missing"]
 
-    def _promise(self, container: Any, stream: Any, trimmed: int) -> tuple[int | None, float]:
+    def _promise(self, container: Any, stream: Any, skipped: int, cut: int) -> tuple[int | None, float]:
         if self._format == "mp3":
             first = int(self._keys[0, 1])
             with self.span.open() as file:
                 file.seek(max(0, first - 2048))
                 frames = frames_promised(file.read(min(2048, first)))
-            return None if frames is None else frames * int(self._held.max()) - trimmed, _CLOSE
+            return None if frames is None else frames * int(self._held.max()) - skipped - cut, _CLOSE
         if self._format == "flac" and not stream.duration:
             return 0, _CLOSE
+        if self._format == "asf":
+            with self.span.open() as file:
+                seconds = seconds_promised(file.read(1 << 16))
+            return None if seconds is None else round(seconds * self.rate), _CLOSE_STAMPS
         exact = self._format.startswith(("mov", "flac", "tta", "wv"))
-        if exact or self._format.startswith(("ape", "asf", "avi", "wav", "aiff", "caf")):
+        if exact or self._format.startswith(("ape", "avi", "wav", "aiff", "caf")):
             known = stream.duration and round(stream.duration * stream.time_base * self.rate)
             return known or None, _CLOSE if exact else _CLOSE_STAMPS
         if self._format.startswith("matroska") and len(container.streams) == 1 and container.duration:
-            return round(container.duration * self.rate / 1_000_000), _CLOSE_STAMPS
+            return round(container.duration * self.rate / 1_000_000), _CLOSE
+        if self._format == "ogg" and stream.duration:
+            return round(stream.duration * stream.time_base * self.rate) - skipped, _CLOSE
         return None, _CLOSE
 
     # Decoding
@@ -288,7 +299,7 @@ class AvReader:
         try:
             yield from (packet for packet in container.demux(stream) if packet.size)
         except _errors():
-            self.broken = True
+            self.remarks = ["it is damaged, and what follows the damage cannot be reached"]
 
     def _number(self, packet: Any, wanted: int, bare: bool) -> int:
         if packet is None:

@@ -13,17 +13,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
-# Where a stream of its own begins: an Ogg page that starts one of the audio codecs, the magic numbers of FLAC (with its
-# first block), Matroska and WebM, and ASF.
-_OGG_START = re.compile(rb"OggS\0[\x02\x06].{20}[\x01-\x04].{1,4}?(?:\x01vorbis|OpusHead|\x7fFLAC|Speex)", re.DOTALL)
+# Where a stream of its own begins: the magic numbers of FLAC (with its first block), Matroska and WebM, and ASF.
 _STARTS = (
-    (b"OggS", _OGG_START),
     (b"fLaC", re.compile(rb"fLaC[\0\x80]\0\0\x22")),
     (b"\x1aE\xdf\xa3", re.compile(rb"\x1aE\xdf\xa3.{1,40}?\x42\x82.(?:webm|matroska)", re.DOTALL)),
     (bytes.fromhex("3026b2758e66cf11"), re.compile(re.escape(bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")))),
 )
-# Chunks before the samples that say how to read them; what else is there is left out of a header made anew.
-_NEEDED = {b"fmt ", b"COMM", b"desc", b"kuki", b"chan"}
 _LARGEST_CHUNK = 1 << 16
 # RIFF formats of plain samples; for others the chunk `fact` counts.
 _PLAIN_FORMATS = {1, 3, 6, 7, 0xFFFE}
@@ -118,8 +113,9 @@ def find_spans(path: str) -> list[Span]:
         for magic, pattern in _STARTS:
             if head.startswith(magic) or (magic == b"fLaC" and head.startswith(b"ID3")):
                 starts = [match.start() for match in pattern.finditer(data)] if magic in head else []
-                cut = magic == b"OggS" and not data[max(0, data.rfind(b"OggS")) :][5:6] >= b"\4"
-                return _joined(path, starts, end, "it ends without its end mark: it was cut off" if cut else "")
+                return _joined(path, starts, end)
+        if head.startswith(b"OggS"):
+            return _joined(path, *_ogg_starts(data))
         if head[4:8] == b"ftyp":
             return _joined(path, _movie_starts(data), end)
         return [Span(path, 0, end)]
@@ -128,6 +124,27 @@ def find_spans(path: str) -> list[Span]:
 def _joined(path: str, starts: list[int], end: int, note: str = "") -> list[Span]:
     edges = [0, *starts[1:], end]
     return [Span(path, begin, stop, note=note if stop == end else "") for begin, stop in pairwise(edges)]
+
+
+def _ogg_starts(data: mmap.mmap) -> tuple[list[int], int, str]:
+    """Where links of a chain begin, where the last ends, and what is wrong with the pages (RFC 3533)."""
+    starts: list[int] = []
+    place, flags, lost = 0, 0, 0
+    while 0 <= place < len(data):
+        if data[place : place + 4] != b"OggS" or place + 27 > len(data):
+            following = data.find(b"OggS", place + 1)
+            following = len(data) if following < 0 else following
+            lost, place = lost + following - place, following
+            continue
+        # Streams that run side by side begin together.
+        if data[place + 5] & 2 and not flags & 2:
+            starts.append(place)
+        flags = data[place + 5]
+        segments = data[place + 27 : place + 27 + data[place + 26]]
+        place += 27 + len(segments) + sum(segments)
+    if lost:
+        return starts, len(data), f"it is damaged: {lost} bytes in it belong to no page"
+    return starts, len(data), "" if flags & 4 and place == len(data) else "it was cut off: its end mark is missing"
 
 
 def _movie_starts(data: mmap.mmap) -> list[int]:
@@ -191,45 +208,40 @@ def _chunk_spans(path: str, data: mmap.mmap, kind: _Kind | None) -> list[Span]:
 
 def _chunk_span(path: str, data: mmap.mmap, begin: int, kind: _Kind) -> tuple[Span, int]:
     """The file that begins at `begin`, and where it ends."""
-    end = len(data)
-    whole = Span(path, begin, end)
-    kept: dict[bytes, bytes] = {}
-    if kind is _AU:
-        if end - begin < 24:
-            return whole, end
-        offset, promised = struct.unpack_from(">II", data, begin + 4)
-        straight, body, open_ended = True, begin + offset, promised in (0, 0xFFFFFFFF)
-    else:
-        found = _samples(data, begin, kind)
-        if found is None:
-            return whole, end
-        kept, straight, body, promised = found
-        # A chunk of nothing is one that was never finished, unless other chunks follow it.
-        open_ended = promised == 0 and not _chunks(data, body, kind)
-    room = end - body
-    if room <= 0:
-        return whole, end
-    limit = (1 << 8 * struct.calcsize(kind.size)) - 1
-    unknown = open_ended or promised >= limit - 1 or promised < 0
-    length = room if unknown or promised > room else promised
-    stop = body + length
-    stop += -(stop - begin) % kind.align if stop + -(stop - begin) % kind.align <= end else 0
-    last = stop
-    while stop < end and _chunk_kind(data, last) is None and (chunk := _chunks(data, last, kind)):
-        last = chunk
-    follows = 0 if _chunk_kind(data, last) else end - last
-    if data[last : last + 8].startswith(_TAGS) or follows < 8 or not data[last : last + 4096].strip(b"\0"):
-        follows = 0
-    note = f"{follows} bytes after its samples are not read" if follows else ""
-    ended = last if _chunk_kind(data, last) else end
-    odd = unknown or length != promised or not straight or ended < end or (kind is _W64 and body + length < end)
-    if not odd and not begin:
+    found = _samples(data, begin, kind)
+    if found is None or found[2] >= len(data):
+        return Span(path, begin, len(data)), len(data)
+    kept, straight, body, promised = found
+    room = len(data) - body
+    # A chunk of (nearly) nothing was never finished, unless other chunks follow it.
+    unknown = not 0 <= promised < (1 << 8 * struct.calcsize(kind.size)) - 2
+    unknown |= promised < 16 and _after(data, body + promised, kind)[1] > 0
+    length = room if unknown else min(promised, room)
+    end, unread = _after(data, body + length, kind)
+    note = f"{unread} bytes after its samples are not read" if unread else ""
+    odd = unknown or length != promised or not straight or end < len(data)
+    if not odd and not begin and (kind is not _W64 or body + length == end):
         return Span(path, 0, end, note=note), end
-    head = _header(data, begin, kind, kept, length, body)
+    head = _header(data, begin, kind, kept, length)
     if head is None:
-        return Span(path, begin, ended, note=note), ended
+        return Span(path, begin, end, note=note), end
     share = 0.0 if unknown else promised / length if length else 1.0
-    return Span(path, body, body + length, head, share, note), ended
+    return Span(path, body, body + length, head, share, note), end
+
+
+def _after(data: mmap.mmap, place: int, kind: _Kind) -> tuple[int, int]:
+    """Where a file ends whose samples end at `place`, and how many bytes are left that belong to nothing."""
+    while place < len(data):
+        following = [place + gap for gap in range(9) if _chunk_kind(data, place + gap)]
+        if following:
+            return following[0], 0
+        chunks = [end for gap in range(kind.align) if (end := _chunks(data, place + gap, kind))]
+        if not chunks:
+            break
+        place = chunks[0]
+    rest = len(data) - place
+    known = data[place : place + 8].startswith(_TAGS) or not data[place : place + 4096].strip(b"\0")
+    return len(data), 0 if known or rest < 8 else rest
 
 
 def _chunks(data: mmap.mmap, place: int, kind: _Kind) -> int:
@@ -249,6 +261,9 @@ def _samples(data: mmap.mmap, begin: int, kind: _Kind) -> tuple[dict[bytes, byte
     the header promises. None where there are none."""
     kept: dict[bytes, bytes] = {}
     straight = True
+    if kind is _AU:
+        body, size = struct.unpack_from(">II", data, begin + 4) if begin + 24 <= len(data) else (len(data), 0)
+        return kept, straight, begin + body, size
     header = kind.name + struct.calcsize(kind.size)
     place, large = begin + kind.begin, None
     while place + header <= len(data):
@@ -278,7 +293,7 @@ def _is_name(data: mmap.mmap, place: int, kind: _Kind) -> bool:
     return name == kind.data or bool(re.fullmatch(rb"[A-Za-z0-9_ ]{4}", name[:4]) and _chunks(data, place, kind))
 
 
-def _header(data: mmap.mmap, begin: int, kind: _Kind, kept: dict[bytes, bytes], length: int, body: int) -> bytes | None:
+def _header(data: mmap.mmap, begin: int, kind: _Kind, kept: dict[bytes, bytes], length: int) -> bytes | None:
     """A header that promises `length` bytes of samples; None where its parts are missing."""
     if kind is _AU:
         # The size does not count what a reader must skip, so the header shrinks to its fixed part.

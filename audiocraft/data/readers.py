@@ -38,7 +38,7 @@ class Reader(Protocol):
     promised: int | None
     breaks: list[int]
     damage: list[float]
-    broken: bool
+    remarks: list[str]
 
     def parts(self, first: int, last: int) -> Iterator[np.ndarray]:
         """Blocks [C, t] that joined are the samples `first` to `last`."""
@@ -57,7 +57,7 @@ class SoundReader:
 
         self.span = span
         self.damage: list[float] = []
-        self.broken = False
+        self.remarks: list[str] = []
         self.breaks: list[int] = []
         self.promised: int | None = None
         try:
@@ -136,8 +136,7 @@ class AudioFile:
                 out.append(
                     f"it is damaged in {places} at {reader.damage[0]:.2f} s; what cannot be decoded is left silent"
                 )
-            if reader.broken:
-                out.append(f"it is damaged at {there:.2f} s, and nothing after that can be reached")
+            out += reader.remarks
         if any(reader.rate != self.rate for _, reader in self._links):
             out.append(f"it is a chain of files of different rates; all is read at {self.rate} Hz")
         if self.gain != 1:
