@@ -130,15 +130,16 @@ def read_stretch(path: str | Path, seek_time: float, duration: float) -> tuple[t
         return wav, file
 
 
-def new_notes(file: AudioFile) -> list[str]:
-    """What is odd about a file and was not told yet in this process; it counts as told from now on."""
-    notes = [note for note in file.notes() if (file.path, note) not in _told]
-    _told.update((file.path, note) for note in notes)
-    return notes
+def untold(path: str | Path, notes: list[str]) -> list[str]:
+    """Of what is odd about a file, what was not said yet in this process; it counts as said from now on."""
+    path = str(Path(path).absolute())
+    new = [note for note in notes if (path, note) not in _told]
+    _told.update((path, note) for note in new)
+    return new
 
 
 def _log_notes(file: AudioFile) -> None:
-    for note in new_notes(file):
+    for note in untold(file.path, file.notes()):
         logger.warning("%s: %s", file.path, note)
 
 

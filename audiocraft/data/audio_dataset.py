@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from ..errors import UserError
 from ..utils.segments import AudioMeta, BaseInfo, SegmentInfo
-from .audio import UnreadableAudio, new_notes, read_stretch
+from .audio import UnreadableAudio, read_stretch, untold
 from .audio_utils import convert_audio
 from .manifest import find_manifest, load_audio_meta, save_audio_meta
 from .scan import DEFAULT_EXTS, MIN_DURATION, find_audio_files, scan_folder
@@ -208,7 +208,7 @@ class AudioDataset(Dataset):
             UnreadableAudio: also if there is nothing at that place.
         """
         wav, file = read_stretch(meta.path, seek_time, self.segment_duration or -1.0)
-        notes = new_notes(file)
+        notes = untold(file.path, file.notes())
         if file.rate != meta.sample_rate:
             notes.append(
                 f"it is at {file.rate} Hz, not at {meta.sample_rate} Hz as its manifest says; the file is right"

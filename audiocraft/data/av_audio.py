@@ -30,6 +30,8 @@ _FORMATS = (
 )
 # Packets that lie in the file as they are, with nothing around them.
 _BARE = ("mp3", "aac")
+# Formats that end with their last packet.
+_PLAIN = ("tta", "wv", "dsf")
 # Their packets hold what their time stamps say, and all but Vorbis decode without the ones before.
 _STAMPED = ("alac", "tta", "wavpack", "vorbis")
 _LOSSLESS = ("alac", "tta", "wavpack", "flac", "pcm")
@@ -141,6 +143,8 @@ class AvReader:
             self._held[0] = begin = stop = 0
         if self._format in _BARE and countable:
             self._check_bare()
+        if self._format in _PLAIN and keys and keys[-1][1] > 0:
+            self._check_end(keys[-1][1] + keys[-1][2])
         trial = self._trial(len(counts)) if countable and counts else [0]
         if any(trial):
             unit = max(trial) if codec == "aac" else 1
@@ -180,6 +184,14 @@ class AvReader:
         if first and head != b"ID" and head[0] != 0xFF:
             self.remarks = [f"it begins with {first} bytes that are no audio: what came before them may be missing"]
 
+    def _check_end(self, place: int) -> None:
+        """Take note of what follows the last packet, where nothing should but tags."""
+        with self.span.open() as file:
+            rest = file.seek(0, 2) - place
+            file.seek(place)
+            if rest > 8 and not file.read(8).startswith((b"TAG", b"ID3", b"APETAGEX")):
+                self.remarks = [f"{rest} bytes after its samples are not read"]
+
     def _promise(self, container: Any, stream: Any, skipped: int, cut: int) -> tuple[int | None, float]:
         if self._format == "mp3":
             first = int(self._keys[0, 1])
@@ -194,7 +206,7 @@ class AvReader:
                 seconds = seconds_promised(file.read(1 << 16))
             return None if seconds is None else round(seconds * self.rate), _CLOSE_STAMPS
         exact = self._format.startswith(("mov", "flac", "tta", "wv"))
-        if exact or self._format.startswith(("ape", "avi", "wav", "aiff", "caf")):
+        if exact or self._format.startswith(("ape", "wav", "aiff", "caf")):
             known = stream.duration and round(stream.duration * stream.time_base * self.rate)
             return known or None, _CLOSE if exact else _CLOSE_STAMPS
         if self._format.startswith("matroska") and len(container.streams) == 1 and container.duration:

@@ -137,11 +137,11 @@ class AudioFile:
                     f"it is damaged in {places} at {reader.damage[0]:.2f} s; what cannot be decoded is left silent"
                 )
             out += reader.remarks
-        if any(reader.rate != self.rate for _, reader in self._links):
-            out.append(f"it is a chain of files of different rates; all is read at {self.rate} Hz")
+        if len({(reader.rate, reader.channels) for _, reader in self._links}) > 1:
+            out.append(f"its parts differ; all is read at {self.rate} Hz with {self.channels} channels")
         if self.gain != 1:
             out.append(f"its samples reach {1 / self.gain:.4g} times full scale; they are scaled to fit it")
-        return out
+        return list(dict.fromkeys(out))
 
     @property
     def gain(self) -> float:

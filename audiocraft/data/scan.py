@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
-from .audio import AudioFile, UnreadableAudio, check_samples, new_notes, open_audio, reading
+from .audio import AudioFile, UnreadableAudio, check_samples, open_audio, reading, untold
 from .manifest import AudioMeta
 
 # Endings that audio has: a file with one of them that is none is worth telling. Others are looked into as well, and
@@ -53,10 +53,12 @@ class ScanReport:
             out += _shortened([f"  {_printable(path)}: {reason}" for path, reason in self.skipped])
         if self.odd:
             out.append(f"taken although odd, {_count(len({path for path, _ in self.odd}), 'file')}:")
-            out += _shortened([f"  {path}: {note}" for path, note in self.odd])
+            out += _shortened([f"  {_printable(path)}: {note}" for path, note in self.odd])
+            for path, note in self.odd:
+                untold(path, [note])  # what is said here need not be said again when the file is read
         if self.silent:
             out.append(f"kept although silent, {_count(len(self.silent), 'file')}:")
-            out += _shortened([f"  {path}" for path in self.silent])
+            out += _shortened([f"  {_printable(path)}" for path in self.silent])
         if self.other:
             kinds = ", ".join(f"{count} {ext or 'without ending'}" for ext, count in self.other.most_common(8))
             out.append(f"passed over, no audio: {kinds}")
@@ -188,7 +190,7 @@ def _inspect_all(
 
 def _inspect(name: str, complete: bool, shortest: float) -> tuple[AudioMeta, list[str]] | str:
     """A manifest's record and what is odd, or the reason why there is none."""
-    if _printable(name) != name:
+    if name.encode("utf-8", "backslashreplace").decode() != name:
         return "its name is not valid UTF-8; rename it"  # manifests and libraries cannot hold such a name
     try:
         with reading(name):
@@ -199,7 +201,7 @@ def _inspect(name: str, complete: bool, shortest: float) -> tuple[AudioMeta, lis
                 return f"{file.duration:.3g} s is under {shortest} s"
             # Floating point can hold NaN and absurd peaks, so that a look at the header is not enough.
             peak = _peak(file) if complete or file.floating else None
-            return AudioMeta(name, file.duration, file.rate, peak if complete else None), new_notes(file)
+            return AudioMeta(name, file.duration, file.rate, peak if complete else None), file.notes()
     except UnreadableAudio as error:
         return error.reason
 
@@ -221,8 +223,8 @@ def _nothing(report: ScanReport) -> str:
 
 
 def _printable(path: str) -> str:
-    """The path with bytes that are no text (in Python they are lone surrogates) written out."""
-    return path.encode("utf-8", "backslashreplace").decode()
+    """The path on one line, with bytes that are no text (in Python they are lone surrogates) written out."""
+    return path.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")
 
 
 def _shortened(lines: list[str]) -> list[str]:
