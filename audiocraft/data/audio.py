@@ -106,16 +106,19 @@ def audio_blocks(filepath: str | Path, seconds: float = 30.0) -> tuple[Iterator[
         held: list[torch.Tensor] = []
         missing = size
         with reading(filepath):
-            for part in file.parts(0, file.frames):
-                check_samples(part)
-                while part.shape[1] >= missing:
-                    yield torch.cat([*held, part[:, :missing]], dim=1)
-                    held, part, missing = [], part[:, missing:], size
-                held.append(part)
-                missing -= part.shape[1]
+            _log_notes(file)
+            try:
+                for part in file.parts(0, file.frames):
+                    check_samples(part)
+                    while part.shape[1] >= missing:
+                        yield torch.cat([*held, part[:, :missing]], dim=1)
+                        held, part, missing = [], part[:, missing:], size
+                    held.append(part)
+                    missing -= part.shape[1]
+            finally:
+                _log_notes(file)
         if missing < size:
             yield torch.cat(held, dim=1)
-        _log_notes(file)
 
     return blocks(), file.rate
 
