@@ -7,15 +7,16 @@ a file is the same to the bit whether it is read alone or with all the rest, dec
 after a run-up. Codecs whose packets do not say what they hold are decoded from the first packet on, always.
 """
 
-import re
+from array import array
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from .containers import Span
+from .containers import Span, codec_name
 from .packets import contents, frames_promised, seconds_promised
 
 # Seconds (about) that one decoder decodes, and packets decoded before them for its state: MP3 borrows up to 511 bytes
@@ -48,7 +49,7 @@ class AvReader:
 
     `floating` says whether samples are stored as floating point; `promised` is the length (samples) that a header
     states, None where it says nothing or the same; `breaks` are places (bytes) where the stream becomes one of another
-    rate or channel count and another reader must go on; `damage` lists places (seconds) that could not be decoded,
+    rate or channel count and another reader must go on; `damage` are places (seconds) that could not be decoded,
     `remarks` what else is odd.
 
     Raises:
@@ -57,7 +58,7 @@ class AvReader:
 
     def __init__(self, span: Span) -> None:
         self.span = span
-        self.damage: list[float] = []
+        self.damage: set[float] = set()
         self.remarks: list[str] = []
         self.breaks: list[int] = []
         self.promised: int | None = None
@@ -65,12 +66,9 @@ class AvReader:
         try:
             with self._open() as container:
                 stream = _audio_stream(container, span)
-                self._index = stream.index
-                self._format = container.format.name
+                self._index, self._format = stream.index, container.format.name
                 codec = stream.codec_context
                 self.rate, self.channels = stream.rate, stream.channels
-                if codec.format is None:
-                    raise ValueError(f"it is damaged: its {codec.name} cannot be decoded")
                 # Lossy decoders put out floating point as well, but near full scale.
                 self.floating = codec.name.startswith(("pcm_f", "wavpack")) and codec.format.name[:3] in ("flt", "dbl")
                 promised, close = self._count(container, stream)
@@ -85,92 +83,98 @@ class AvReader:
         Raises:
             ValueError: the file cannot be read any more.
         """
+        reached = first
         try:
             for place, block in self._from_start() if self._places is None else self._from_near(first, last):
                 begin, end = max(0, first - place), min(block.shape[1], last - place)
                 if begin < end:
+                    reached += end - begin
                     yield block[:, begin:end]
-                if place + block.shape[1] >= last:
+                if reached >= last:
                     return
         except _errors() as error:
             raise ValueError(_reason(error)) from error
+        if reached < last:
+            self._damaged(reached)
+            yield np.zeros((self.channels, last - reached), np.float32)
 
-    def _open(self, begin: int | None = None) -> Any:
+    @contextmanager
+    def _open(self, begin: int | None = None) -> Iterator[Any]:
         """The container, or a bare stream from a packet on."""
         import av
 
-        file = self.span.open() if begin is None else Span(self.span.path, begin, self.span.end).open()
-        options = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
+        span = self.span if begin is None else Span(self.span.path, begin, self.span.end)
         form = None if begin is None else self._format
-        try:
-            return av.open(file, format=form, container_options=options, metadata_errors="replace")
-        except BaseException:
-            file.close()
-            raise
+        options = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
+        with (
+            span.open() as file,
+            av.open(file, format=form, container_options=options, metadata_errors="replace") as container,
+        ):
+            yield container
 
     # Counting
 
     def _count(self, container: Any, stream: Any) -> tuple[int | None, float]:
         """Fill in `frames`, and where each packet's samples lie if packets say it. Returns what the header promises, in
         samples, and how many seconds it may be off."""
-        codec, ticks = stream.codec_context.name, stream.time_base * self.rate
-        stamped = codec in _STAMPED and ticks == 1
-        counts: list[int] = []
-        keys: list[tuple[int, int, int]] = []
-        begin = stop = 0
-        countable, kind, packet = True, None, None
-        for number, packet in enumerate(self._packets(container, stream)):
+        trial = self._trial()
+        codec = stream.codec_context.name
+        stamped = codec in _STAMPED and stream.time_base * self.rate == 1
+        counts, keys = array("q"), array("q")
+        countable, kind, packet, begin = any(trial), None, None, 0
+        for number, packet in enumerate(self._packets(container, stream) if countable else ()):
             held = (packet.duration or 0, None) if stamped else contents(codec, memoryview(packet), self.channels)
-            if held is None:
-                countable = False
+            # Those left out at the start are the encoder's delay; others are edits.
+            countable = held is not None and not (packet.is_discard and number >= _TRIAL)
+            if held is None or not countable:
                 break
             if held[1] is not None and kind is not None and held[1] != kind and self._format in _BARE:
                 self.breaks.append(self.span.begin + packet.pos - len(self.span.head))
                 break
             kind = held[1] or kind
-            if not number:
-                begin = _skips(packet)[0]
-            elif packet.is_discard:
-                countable = False  # edits in the middle
-                break
+            begin = _skips(packet)[0] if number == 0 else begin
             counts.append(held[0])
-            keys.append((*(_NOWHERE if at is None else at for at in (packet.pts, packet.pos)), packet.size))
+            keys.extend(_NOWHERE if at is None else at for at in (packet.pts, packet.pos, packet.size))
         stop = _skips(packet)[1] if packet is not None else 0
-        self._keys = np.array(keys, dtype=np.int64).reshape(-1, 3)
         self._held = np.array(counts, dtype=np.int64)
-        if codec == "vorbis" and counts:
+        self._keys = np.array(keys, dtype=np.int64).reshape(-1, 3)
+        if self._format in _BARE:
+            self._check_bare()
+        if codec == "vorbis" and len(counts):
             # The first packet only begins an overlap, and the stamps take into account what is cut at the end.
             self._held[0] = begin = stop = 0
-        if self._format in _BARE and countable:
-            self._check_bare()
-        if self._format in _PLAIN and keys and keys[-1][1] > 0:
-            self._check_end(keys[-1][1] + keys[-1][2])
-        trial = self._trial(len(counts)) if countable and counts else [0]
-        if any(trial):
+        if countable and len(counts):
             unit = max(trial) if codec == "aac" else 1
             ends = np.cumsum(self._held) * unit
             length = max(0, int(ends[-1]) - begin - stop)
             promised, close = self._promise(container, stream, begin, stop)
-            frame = 2 * int(self._held.max()) * unit
-            if self._format.startswith("mov") and promised is not None and 0 <= length - promised < frame:
+            if self._format.startswith("mov") and promised and 0 <= length - promised < 2 * unit * self._held.max():
                 # The last frame of an AAC file is longer than the music; without the cut a loop would not close.
                 length = promised
             places = np.clip(np.concatenate([[0], ends]) - begin, 0, length)
-            predicted = np.diff(places[: len(trial) + 1])
-            if all(got == want for got, want in zip(trial, predicted) if want) or places[len(trial)] == length:
+            wanted = np.diff(places[: len(trial) + 1])
+            if all(got == want or not want for got, want in zip(trial, wanted)) or len(trial) == len(counts):
                 self._places, self.frames = places, length
                 self._stateless = codec.startswith(_LOSSLESS)
                 self._stretch = max(_RUN_UP, _STRETCH * self.rate // max(1, int(np.median(np.diff(places)))))
+                if self._format in _PLAIN:
+                    self._check_end(int(self._keys[-1, 1:].sum()))
                 return promised, close
         self.frames = sum(block.shape[1] for _, block in self._from_start())
         return self._promise(container, stream, 0, 0)[0], _CLOSE_STAMPS
 
-    def _trial(self, total: int) -> list[int]:
-        """Samples that come of each of the first packets."""
+    def _trial(self) -> list[int]:
+        """Samples that come of each of the first packets, whose rate and channels count (an AAC header may know half
+        of either)."""
+        counts = []
         with self._open() as container:
             decoder = self._decoder(container)
-            packets = self._packets(container, container.streams[self._index])
-            return [_try(decoder, packet) for packet, _ in zip(packets, range(min(_TRIAL, total)))]
+            for packet, _ in zip(self._packets(container, container.streams[self._index]), range(_TRIAL)):
+                frames = _try(decoder, packet)
+                counts.append(sum(frame.samples for frame in frames))
+                for frame in frames:
+                    self.rate, self.channels = frame.sample_rate, frame.layout.nb_channels
+        return counts
 
     def _check_bare(self) -> None:
         """Raises ValueError where a bare stream is none: among enough bytes some look like the start of a frame."""
@@ -182,7 +186,7 @@ class AvReader:
         with self.span.open() as file:
             head = file.read(2)
         if first and head != b"ID" and head[0] != 0xFF:
-            self.remarks = [f"it begins with {first} bytes that are no audio: what came before them may be missing"]
+            self._remark(f"it begins with {first} bytes that are no audio: what came before them may be missing")
 
     def _check_end(self, place: int) -> None:
         """Take note of what follows the last packet, where nothing should but tags."""
@@ -190,7 +194,7 @@ class AvReader:
             rest = file.seek(0, 2) - place
             file.seek(place)
             if rest > 8 and not file.read(8).startswith((b"TAG", b"ID3", b"APETAGEX")):
-                self.remarks = [f"{rest} bytes after its samples are not read"]
+                self._remark(f"{rest} bytes after its samples are not read")
 
     def _promise(self, container: Any, stream: Any, skipped: int, cut: int) -> tuple[int | None, float]:
         if self._format == "mp3":
@@ -271,10 +275,7 @@ class AvReader:
 
     def _decoded(self, decoder: Any, packet: Any, begin: int, end: int) -> np.ndarray:
         """What a packet decodes to, for its places `begin` to `end`."""
-        try:
-            blocks = [self._block(frame) for frame in decoder.decode(packet)]
-        except _errors():
-            blocks = []
+        blocks = [self._block(frame) for frame in _try(decoder, packet)]
         block = np.concatenate([np.zeros((self.channels, 0), np.float32), *blocks], axis=1)
         if block.shape[1] < end - begin:
             self._damaged(begin)
@@ -311,13 +312,13 @@ class AvReader:
         try:
             yield from (packet for packet in container.demux(stream) if packet.size)
         except _errors():
-            self.remarks = ["it is damaged, and what follows the damage cannot be reached"]
+            self._remark("it is damaged, and what follows the damage cannot be reached")
 
     def _number(self, packet: Any, wanted: int, bare: bool) -> int:
         if packet is None:
             return -1
         if bare:
-            return wanted if packet.pos == 0 and packet.size == self._keys[wanted, 2] else -1
+            return wanted if (packet.pos, packet.size) == (0, self._keys[wanted, 2]) else -1
         found = np.flatnonzero(self._keys[: wanted + 1, 0] == (_NOWHERE if packet.pts is None else packet.pts))
         same = [n for n in found if tuple(self._keys[n, 1:]) == (packet.pos, packet.size)]
         return int(same[0]) if len(same) == 1 else -1
@@ -335,10 +336,12 @@ class AvReader:
             samples = samples.astype(np.float32) / np.float32(2.0 ** (8 * samples.dtype.itemsize - 1))
         return np.ascontiguousarray(samples, dtype=np.float32)
 
+    def _remark(self, text: str) -> None:
+        if text not in self.remarks:
+            self.remarks.append(text)
+
     def _damaged(self, place: int) -> None:
-        seconds = place / self.rate
-        if seconds not in self.damage:
-            self.damage.append(seconds)
+        self.damage.add(place / self.rate)
 
 
 def _audio_stream(container: Any, span: Span) -> Any:
@@ -348,10 +351,10 @@ def _audio_stream(container: Any, span: Span) -> Any:
         raise ValueError("it has no audio stream")
     known = [stream for stream in streams if stream.codec_context is not None]
     if not known:
-        raise ValueError(f"no decoder for {_codec_name(span)}")
+        raise ValueError(f"no decoder for {codec_name(span)}")
     stream = next((stream for stream in known if int(stream.disposition) & 1), known[0])
-    if not stream.rate or not stream.channels:
-        raise ValueError("its audio stream names no sample rate")
+    if not stream.rate or not stream.channels or stream.codec_context.format is None:
+        raise ValueError("its audio stream is damaged, or names no sample rate")
     if stream.channels > _MOST_CHANNELS:
         raise ValueError(f"it has {stream.channels} channels")
     for other in container.streams:
@@ -360,29 +363,18 @@ def _audio_stream(container: Any, span: Span) -> Any:
     return stream
 
 
-def _codec_name(span: Span) -> str:
-    """What the container calls a codec that FFmpeg does not know; PyAV does not tell."""
-    names = rb"hdlr.{8}soun.*?stsd.{12}([ -~]{4})|(A_[A-Z0-9/_]{2,})"
-    with span.open() as file:
-        for whence in (0, 2):
-            file.seek(-min(1 << 20, file.seek(0, 2)) if whence else 0, whence)
-            if found := re.search(names, file.read(1 << 20), re.DOTALL):
-                return (found[1] or found[2]).decode().strip()
-    return "its codec"
-
-
 def _skips(packet: Any) -> tuple[int, int]:
     """Samples to be dropped at the start and at the end of what a packet holds (FFmpeg's AV_PKT_DATA_SKIP_SAMPLES)."""
     data = bytes(packet.get_sidedata("skip_samples")) if packet.has_sidedata("skip_samples") else b""
     return int.from_bytes(data[:4], "little"), int.from_bytes(data[4:8], "little")
 
 
-def _try(decoder: Any, packet: Any) -> int:
-    """Samples that a packet decodes to; 0 where it does not."""
+def _try(decoder: Any, packet: Any) -> list[Any]:
+    """What a packet decodes to; nothing where it does not."""
     try:
-        return sum(frame.samples for frame in decoder.decode(packet))
+        return list(decoder.decode(packet))
     except _errors():
-        return 0
+        return []
 
 
 def _errors() -> tuple[type[Exception], ...]:

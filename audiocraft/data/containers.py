@@ -333,6 +333,17 @@ def _wave_header(order: str, form: bytes | None, fact: bytes | None, length: int
     return b"RF64" + struct.pack("<I", 0xFFFFFFFF) + b"WAVE" + sizes + chunks
 
 
+def codec_name(span: Span) -> str:
+    """What a container calls its sound, for a codec that no decoder knows: PyAV does not tell."""
+    names = rb"hdlr.{8}soun.*?stsd.{12}([ -~]{4})|(A_[A-Z0-9/_]{2,})"
+    with span.open() as file:
+        for whence in (io.SEEK_SET, io.SEEK_END):
+            file.seek(-min(1 << 20, file.seek(0, io.SEEK_END)) if whence else 0, whence)
+            if found := re.search(names, file.read(1 << 20), re.DOTALL):
+                return (found[1] or found[2]).decode().strip()
+    return "its codec"
+
+
 def starts_as(head: bytes) -> tuple[str, ...]:
     """Which readers may know a file that begins like this, the best first: 'soundfile', 'av'."""
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b".snd", b"riff"):

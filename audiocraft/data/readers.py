@@ -37,7 +37,7 @@ class Reader(Protocol):
     floating: bool
     promised: int | None
     breaks: list[int]
-    damage: list[float]
+    damage: set[float]
     remarks: list[str]
 
     def parts(self, first: int, last: int) -> Iterator[np.ndarray]:
@@ -56,7 +56,7 @@ class SoundReader:
         import soundfile
 
         self.span = span
-        self.damage: list[float] = []
+        self.damage: set[float] = set()
         self.remarks: list[str] = []
         self.breaks: list[int] = []
         self.promised: int | None = None
@@ -91,7 +91,7 @@ class SoundReader:
             if place == first == 0:
                 raise ValueError(sound_reason(error)) from error
         if place < last:
-            self.damage = self.damage or [place / self.rate]
+            self.damage.add(place / self.rate)
         while place < last:
             yield np.zeros((self.channels, min(_BLOCK, last - place)), np.float32)
             place += _BLOCK
@@ -134,7 +134,7 @@ class AudioFile:
             if reader.damage:
                 places = f"{len(reader.damage)} places, the first" if len(reader.damage) > 1 else "one place,"
                 out.append(
-                    f"it is damaged in {places} at {reader.damage[0]:.2f} s; what cannot be decoded is left silent"
+                    f"it is damaged in {places} at {min(reader.damage):.2f} s; what cannot be decoded is left silent"
                 )
             out += reader.remarks
         if len({(reader.rate, reader.channels) for _, reader in self._links}) > 1:

@@ -11,7 +11,9 @@ import pytest
 import soundfile
 import torch
 from odd_files import CASES, RATE, encode, make_cases, noise, patched
+from torch.utils.data import DataLoader
 
+from audiocraft.commands.generate import read_prompt
 from audiocraft.data.audio import UnreadableAudio, audio_blocks, audio_info, audio_read
 from audiocraft.data.audio_dataset import AudioDataset, AudioMeta, load_audio_meta, main
 from audiocraft.data.readers import open_audio
@@ -83,10 +85,16 @@ def test_manifest_of_all_cases(tmp_path, monkeypatch, capfd):
     assert "Reading files" in error and "arning" not in error
     made = AudioDataset.from_meta("egs", segment_duration=1.0, num_samples=40, sample_rate=RATE, channels=1)
     made.start_epoch(1)
-    assert all(made[index].std() > 0.01 for index in range(40))
+    batches = list(DataLoader(made, batch_size=8, num_workers=2, collate_fn=made.collater))
+    assert (torch.cat(batches).std(dim=-1) > 0.01).all()
+    assert "odd" not in (told := capfd.readouterr().err) and told.count("\n") == 0, (
+        "what the report said is not said again"
+    )
 
 
-def test_unknown_codec_is_one_line(tmp_path):
+def test_unknown_codec_is_one_line():
+    with pytest.raises(UserError, match="no decoder for apac"):
+        read_prompt(CASES / "unknown_codec.m4a", None, 10.0)
     for read in (audio_info, audio_read, audio_blocks):
         with pytest.raises(UnreadableAudio, match=r"unknown_codec.m4a .* no decoder for apac; replace the file"):
             read(CASES / "unknown_codec.m4a")
