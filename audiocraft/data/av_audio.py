@@ -140,6 +140,10 @@ class AvReader:
         self._keys = np.array(keys, dtype=np.int64).reshape(-1, 3)
         if self._format in _BARE:
             self._check_bare()
+        if codec.startswith(_LOSSLESS) and packet is not None and len(counts):
+            # Stamps of the last packet may be those of a full one.
+            last = sum(frame.samples for frame in _try(self._decoder(container), packet))
+            self._held[-1] = min(self._held[-1], last or self._held[-1])
         if codec == "vorbis" and len(counts):
             # The first packet only begins an overlap, and the stamps take into account what is cut at the end.
             self._held[0] = begin = stop = 0
@@ -148,7 +152,11 @@ class AvReader:
             ends = np.cumsum(self._held) * unit
             length = max(0, int(ends[-1]) - begin - stop)
             promised, close = self._promise(container, stream, begin, stop)
-            if self._format.startswith("mov") and promised and 0 <= length - promised < 2 * unit * self._held.max():
+            if (
+                self._format.startswith(("mov", "caf"))
+                and promised
+                and 0 <= length - promised < 2 * unit * self._held.max()
+            ):
                 # The last frame of an AAC file is longer than the music; without the cut a loop would not close.
                 length = promised
             places = np.clip(np.concatenate([[0], ends]) - begin, 0, length)
@@ -178,14 +186,13 @@ class AvReader:
 
     def _check_bare(self) -> None:
         """Raises ValueError where a bare stream is none: among enough bytes some look like the start of a frame."""
-        first = max(0, int(self._keys[0, 1])) if len(self._keys) else 0
         audio = self._held > 0
-        covered = int(self._keys[audio, 2].sum())
-        if audio.sum() < 2 or (not self.breaks and covered < (self.span.end - self.span.begin - first) / 2):
+        if audio.sum() < 2 or 2 * (audio[1:] & audio[:-1]).sum() < audio.sum():
             raise ValueError("it is not an audio file")
+        first = int(self._keys[0, 1])
         with self.span.open() as file:
             head = file.read(2)
-        if first and head != b"ID" and head[0] != 0xFF:
+        if first > 0 and head != b"ID" and head[0] != 0xFF:
             self._remark(f"it begins with {first} bytes that are no audio: what came before them may be missing")
 
     def _check_end(self, place: int) -> None:
@@ -193,7 +200,10 @@ class AvReader:
         with self.span.open() as file:
             rest = file.seek(0, 2) - place
             file.seek(place)
-            if rest > 8 and not file.read(8).startswith((b"TAG", b"ID3", b"APETAGEX")):
+            head = file.read(16)
+            if head.startswith(b"APETAGEX"):
+                rest -= 32 + int.from_bytes(head[12:], "little")
+            if rest > 128:
                 self._remark(f"{rest} bytes after its samples are not read")
 
     def _promise(self, container: Any, stream: Any, skipped: int, cut: int) -> tuple[int | None, float]:
@@ -385,4 +395,4 @@ def _errors() -> tuple[type[Exception], ...]:
 
 def _reason(error: Exception) -> str:
     text = (getattr(error, "strerror", None) or str(error)).lower()
-    return "it is not an audio file" if "invalid" in text else text
+    return "it is not an audio file" if "invalid" in text or text == "end of file" else text

@@ -214,7 +214,7 @@ def _chunk_span(path: str, data: mmap.mmap, begin: int, kind: _Kind) -> tuple[Sp
     kept, straight, body, promised = found
     room = len(data) - body
     # A chunk of (nearly) nothing was never finished, unless other chunks follow it.
-    unknown = not 0 <= promised < (1 << 8 * struct.calcsize(kind.size)) - 2
+    unknown = not 0 <= promised < min(1 << 48, (1 << 8 * struct.calcsize(kind.size)) - 2)
     unknown |= promised < 16 and _after(data, body + promised, kind)[1] > 0
     length = room if unknown else min(promised, room)
     end, unread = _after(data, body + length, kind)

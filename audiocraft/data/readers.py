@@ -64,8 +64,8 @@ class SoundReader:
             with span.open() as raw, soundfile.SoundFile(raw) as file:
                 self.rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
                 self.floating = file.subtype in _FLOATING
-                if file.subtype == "MPEG_LAYER_III":
-                    raise ValueError(_NO_AUDIO)  # PyAV counts its frames
+                if file.subtype == "MPEG_LAYER_III" or not file.seekable():
+                    raise ValueError(_NO_AUDIO)  # PyAV counts its frames, or goes through it from the start
         except (soundfile.LibsndfileError, OSError) as error:
             raise ValueError(sound_reason(error)) from error
         # Each sample takes a bit at least.
@@ -233,6 +233,8 @@ def _reader(span: Span) -> Reader:
             return reader
         except ValueError as error:
             reasons.append(str(error))
+    if head[4:8] == b"ftyp" and set(reasons) == {_NO_AUDIO}:
+        raise ValueError("it is not whole: its index is missing")
     raise ValueError(next((reason for reason in reasons if reason != _NO_AUDIO), _NO_AUDIO))
 
 
@@ -245,7 +247,8 @@ def _av_reader(span: Span) -> Reader:
 def sound_reason(error: Exception) -> str:
     """libsndfile's message in our words."""
     text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-    return _NO_AUDIO if "not recognised" in text or "not a regular file" in text else text.lower()
+    unknown = ("not recognised", "not a regular file", "internal error", "malformed", "end of file")
+    return _NO_AUDIO if any(word in text.lower() for word in unknown) else text.lower()
 
 
 def check_samples(wav: torch.Tensor) -> None:
