@@ -24,6 +24,12 @@ _LARGEST_CHUNK = 1 << 16
 _PLAIN_FORMATS = {1, 3, 6, 7, 0xFFFE}
 _W64_FMT = b"fmt " + bytes.fromhex("f3acd3118cd100c04f8edb8a")
 _W64_DATA = b"data" + bytes.fromhex("f3acd3118cd100c04f8edb8a")
+# Pictures, documents, archives (weights among them), arrays, programs, databases, MIDI; safetensors begin with a length
+# and JSON.
+_OTHERS = (
+    *(b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"%PDF", b"PK\3\4", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!"),
+    *(b"\x93NUMPY", b"\x7fELF", b"MZ", b"SQLite", b"MThd"),
+)
 # What may follow the samples and is no chunk: tags that players append.
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICS")
 
@@ -93,10 +99,10 @@ class SpanFile(io.RawIOBase):
         super().close()
 
 
-def is_text(head: bytes) -> bool:
-    """Whether the first bytes of a file are text: no kind of audio is, but some decoders make sound of it, or follow
-    the addresses in it."""
-    return not re.search(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]", head)
+def is_something_else(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of text, which some decoders make sound of or follow the addresses
+    in, or of what often lies beside audio and takes FFmpeg long to tell: pictures, archives, arrays, programs."""
+    return head.startswith(_OTHERS) or head[8:10] == b'{"' or not re.search(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]", head)
 
 
 def find_spans(path: str) -> list[Span]:

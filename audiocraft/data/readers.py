@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .audio_utils import convert_audio
-from .containers import Span, find_spans, is_text, starts_as
+from .containers import Span, find_spans, is_something_else, starts_as
 
 # Times full scale (80 dB above it): louder samples are no sound but bytes read wrongly, and one such file drowns all
 # others in a mean or a gradient.
@@ -199,7 +199,7 @@ def open_audio(path: str | Path) -> AudioFile:
 def _open(path: str, state: tuple[int, int, int]) -> AudioFile:
     with open(path, "rb") as file:
         head = file.read(4096)
-    if is_text(head):
+    if is_something_else(head):
         raise ValueError(_NO_AUDIO)
     links: list[tuple[Span, Reader]] = []
     spans = find_spans(path)[::-1]
@@ -212,8 +212,8 @@ def _open(path: str, state: tuple[int, int, int]) -> AudioFile:
                 raise
             seconds = sum(reader.frames / reader.rate for _, reader in links)
             last, reader = links.pop()
-            links.append((replace(last, note=f"what follows after {seconds:.2f} s is not read: {error}"), reader))
-            break
+            links.append((replace(last, note=f"a part after {seconds:.2f} s is not read: {error}"), reader))
+            continue
         links.append((span, reader))
         if len(links) > _MOST_LINKS:
             raise ValueError("it is no stream of one kind")

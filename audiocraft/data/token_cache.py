@@ -47,7 +47,7 @@ CONTEXT_SECONDS = 1
 FRESH_SECONDS = 2.0
 DIGEST_BYTES = 16
 # Raise it when reading, resampling or coding begins to give other codes: entries made before are left behind.
-FORMAT = 1
+FORMAT = 2
 TRAILER = struct.Struct(f"<q{DIGEST_BYTES}s")
 
 
