@@ -36,8 +36,7 @@ _PLAIN = ("tta", "wv", "dsf")
 # Their packets hold what their time stamps say, and all but Vorbis decode without the ones before.
 _STAMPED = ("alac", "tta", "wavpack", "vorbis")
 _LOSSLESS = ("alac", "tta", "wavpack", "flac", "pcm")
-_TRIAL = 8
-_MOST_CHANNELS = 64
+_TRIAL, _MOST_CHANNELS = 8, 64
 _DISCARD_ALL = 48  # FFmpeg's AVDISCARD_ALL
 _NOWHERE = -1 << 62
 # Seconds by which a header may be off without a word: encoders count their delay or do not, and time stamps are coarse.
@@ -159,14 +158,15 @@ class AvReader:
             ):
                 # The last frame of an AAC file is longer than the music; without the cut a loop would not close.
                 length = promised
+            if (missing := stream.frames - len(counts)) > 0 and codec == "aac":
+                promised = max(promised or 0, length + missing * unit)  # an edit list leaves some out
             places = np.clip(np.concatenate([[0], ends]) - begin, 0, length)
             wanted = np.diff(places[: len(trial) + 1])
             if all(got == want or not want for got, want in zip(trial, wanted)) or len(trial) == len(counts):
                 self._places, self.frames = places, length
                 self._stateless = codec.startswith(_LOSSLESS)
                 self._stretch = max(_RUN_UP, _STRETCH * self.rate // max(1, int(np.median(np.diff(places)))))
-                if self._format in _PLAIN:
-                    self._check_end(int(self._keys[-1, 1:].sum()))
+                self._check_end(int(self._keys[-1, 1:].sum()))
                 return promised, close
         self.frames = sum(block.shape[1] for _, block in self._from_start())
         return self._promise(container, stream, 0, 0)[0], _CLOSE_STAMPS
@@ -197,6 +197,8 @@ class AvReader:
 
     def _check_end(self, place: int) -> None:
         """Take note of what follows the last packet, where nothing should but tags."""
+        if self._format not in _PLAIN:
+            return
         with self.span.open() as file:
             rest = file.seek(0, 2) - place
             file.seek(place)

@@ -78,7 +78,9 @@ class SpanFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a place in the bytes."""
         length = len(self._span.head) + self._span.end - self._span.begin
-        self._place = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: length}[whence])
+        place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: length}[whence]
+        # Broken headers send readers to places that no disk has.
+        self._place = min(max(0, place), length)
         return self._place
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
