@@ -1,11 +1,11 @@
 """Reading and writing audio files.
 
-soundfile (libsndfile) reads wav, flac, ogg, mp3, aiff and more; what it cannot read goes to PyAV. Neither is imported
-before the first file is touched.
+`readers` says who reads what; neither soundfile (libsndfile) nor PyAV is imported before the first file is touched.
 """
 
-import os
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,15 +16,15 @@ from torch.nn import functional as F
 
 from ..errors import UserError
 from .audio_utils import MOST_CHANNELS, i16_pcm, normalize_audio
+from .readers import AudioFile, check_samples, open_audio, sound_reason
 
-# Endings that libsndfile never reads: PyAV goes first there.
-_AV_FIRST = {".m4a", ".aac", ".mp4", ".m4b", ".mov", ".mkv", ".mka", ".webm", ".wma", ".avi", ".3gp"}
+logger = logging.getLogger(__name__)
+
 _WRITE_SUFFIX = {"wav": ".wav", "flac": ".flac", "ogg": ".ogg", "mp3": ".mp3"}
 # libsndfile's Vorbis encoder keeps a whole write on the stack, so long files are written in blocks.
 _WRITE_BLOCK = 1 << 16
-# Times full scale (80 dB above it): louder samples are no sound but bytes read wrongly, and one such file drowns all
-# others in a mean or a gradient.
-_LOUDEST = 1e4
+# Paths and what was said of them in this process.
+_told: set[tuple[str, str]] = set()
 
 
 class UnreadableAudio(UserError):
@@ -51,21 +51,27 @@ class AudioFileInfo:
 
 
 def audio_info(filepath: str | Path) -> AudioFileInfo:
-    """Sample rate, duration and channels of a file, without decoding it.
+    """Sample rate, duration and channels of a file: what reading all of it gives, found without decoding it where its
+    format allows.
 
     Raises:
         UnreadableAudio: no such file, an empty one, or none that soundfile or PyAV can read.
     """
-    return _first_that_reads(filepath, _soundfile_info, _av_info)
+    with reading(filepath):
+        file = open_audio(filepath)
+    return AudioFileInfo(file.rate, file.duration, file.channels)
 
 
 def audio_read(
     filepath: str | Path, seek_time: float = 0.0, duration: float = -1.0, pad: bool = False
 ) -> tuple[torch.Tensor, int]:
-    """Read a file or a stretch of it.
+    """Read a file or a stretch of it; a stretch is to the bit what the whole file holds there.
+
+    What is odd about the file is logged once.
 
     Args:
-        filepath: any file that soundfile or PyAV reads, whatever its rate, depth and channel count.
+        filepath: any file that soundfile or PyAV reads, whatever its name, rate, depth and channel count. Files in a
+            row (chained ogg, joined mp3) are one.
         seek_time: where to begin, in seconds.
         duration: how much to read, in seconds; negative for everything up to the end.
         pad: whether to fill up with zeros to `duration` if the file ends before.
@@ -78,151 +84,82 @@ def audio_read(
         UnreadableAudio: as `audio_info`, or the file cannot be decoded, or it holds NaN, infinite or absurdly loud
             samples.
     """
-    seek_time = max(0.0, seek_time)
-    wav, sample_rate = _first_that_reads(
-        filepath,
-        lambda path: _soundfile_read(path, seek_time, duration),
-        lambda path: _av_read(path, seek_time, duration),
-    )
-    _check_samples(wav, filepath)
+    wav, file = read_stretch(filepath, seek_time, duration)
+    _log_notes(file)
     if pad and duration > 0:
-        wav = F.pad(wav, (0, max(0, int(duration * sample_rate) - wav.shape[-1])))
-    return wav, sample_rate
+        wav = F.pad(wav, (0, max(0, int(duration * file.rate) - wav.shape[-1])))
+    return wav, file.rate
 
 
 def audio_blocks(filepath: str | Path, seconds: float = 30.0) -> tuple[Iterator[torch.Tensor], int]:
-    """A whole file as consecutive blocks [C, t] of about `seconds`, and its sample rate; for files too long to hold at
-    once.
+    """A whole file as consecutive blocks [C, t] of `seconds` (the last is what is left), and its sample rate; for files
+    too long to hold at once. Joined they are what `audio_read` gives.
 
     Raises:
         UnreadableAudio: as `audio_read`; the blocks raise it too, when the broken place is reached.
     """
-    blocks, rate = _first_that_reads(
-        filepath, lambda path: _soundfile_blocks(path, seconds), lambda path: _av_blocks(path, seconds)
-    )
-
-    def checked() -> Iterator[torch.Tensor]:
-        try:
-            for block in blocks:
-                _check_samples(block, filepath)
-                yield block
-        except ValueError as error:
-            raise UnreadableAudio.of(filepath, str(error)) from error
-
-    return checked(), rate
-
-
-def _check_samples(wav: torch.Tensor, path: str | Path) -> None:
-    """Raise UnreadableAudio where samples [C, T] cannot be meant as sound."""
-    if not torch.isfinite(wav).all():
-        raise UnreadableAudio.of(path, "it holds NaN or infinite samples")
-    if wav.numel() and (peak := wav.abs().max().item()) > _LOUDEST:
-        raise UnreadableAudio.of(path, f"its samples reach {peak:.1e} times full scale")
-
-
-def _first_that_reads(path: str | Path, by_soundfile: Any, by_av: Any) -> Any:
-    path = Path(path)
-    if not path.is_file():
-        kind = "it is a folder" if path.is_dir() else "there is no such file"
-        raise UnreadableAudio.of(path, kind)
-    if not os.access(path, os.R_OK):
-        raise UnreadableAudio.of(path, "permission denied")
-    if path.stat().st_size == 0:
-        raise UnreadableAudio.of(path, "the file is empty")
-    readers = [by_soundfile, by_av]
-    if path.suffix.lower() in _AV_FIRST:
-        readers.reverse()
-    reasons: list[str] = []
-    for reader in readers:
-        try:
-            return reader(path)
-        except ValueError as error:
-            reasons.append(str(error))
-    # The first reader is the one that ought to know this kind of file, so its reason is the one worth telling.
-    raise UnreadableAudio.of(path, reasons[0])
-
-
-def _soundfile_info(path: Path) -> AudioFileInfo:
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(path) as file:
-            return AudioFileInfo(file.samplerate, file.frames / file.samplerate, file.channels)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise ValueError(_soundfile_reason(error)) from error
-
-
-def _soundfile_read(path: Path, seek_time: float, duration: float) -> tuple[torch.Tensor, int]:
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            file.seek(min(int(seek_time * rate), file.frames))
-            frames = -1 if duration < 0 else int(duration * rate)
-            # libsndfile scales integers of any depth to [-1, 1).
-            samples = file.read(frames, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise ValueError(_soundfile_reason(error)) from error
-    return torch.from_numpy(samples.T).contiguous(), rate
-
-
-def _soundfile_blocks(path: Path, seconds: float) -> tuple[Iterator[torch.Tensor], int]:
-    import soundfile
-
-    try:
-        file = soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise ValueError(_soundfile_reason(error)) from error
-    rate = file.samplerate
-
-    def blocks() -> Iterator[torch.Tensor]:
-        try:
-            with file:
-                # Not file.blocks(): it trusts the header, and gives whatever memory held where a file was cut off.
-                while len(samples := file.read(max(1, int(seconds * rate)), dtype="float32", always_2d=True)):
-                    yield torch.from_numpy(samples.T).contiguous()
-        except (soundfile.LibsndfileError, OSError) as error:
-            raise ValueError(_soundfile_reason(error)) from error
-
-    return blocks(), rate
-
-
-def _soundfile_reason(error: Exception) -> str:
-    text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-    # libmpg123 finding no MP3 frame comes out as "File does not exist or is not a regular file".
-    return "it is not an audio file" if "not recognised" in text or "not a regular file" in text else text.lower()
-
-
-def _av_info(path: Path) -> AudioFileInfo:
-    from .av_audio import av_info
-
-    return AudioFileInfo(*av_info(path))
-
-
-def _av_read(path: str | Path, seek_time: float = 0.0, duration: float = -1.0) -> tuple[torch.Tensor, int]:
-    from .av_audio import av_read
-
-    samples, rate = av_read(path, seek_time, duration)
-    return torch.from_numpy(samples), rate
-
-
-def _av_blocks(path: Path, seconds: float) -> tuple[Iterator[torch.Tensor], int]:
-    from .av_audio import av_blocks
-
-    frames, rate = av_blocks(path)
+    with reading(filepath):
+        file = open_audio(filepath)
+    size = max(1, int(seconds * file.rate))
 
     def blocks() -> Iterator[torch.Tensor]:
         held: list[torch.Tensor] = []
-        for frame in frames:
-            held.append(torch.from_numpy(frame))
-            if sum(part.shape[1] for part in held) >= seconds * rate:
-                yield torch.cat(held, dim=1)
-                held = []
-        if held:
+        missing = size
+        with reading(filepath):
+            _log_notes(file)
+            try:
+                for part in file.parts(0, file.frames):
+                    check_samples(part)
+                    while part.shape[1] >= missing:
+                        yield torch.cat([*held, part[:, :missing]], dim=1)
+                        held, part, missing = [], part[:, missing:], size
+                    held.append(part)
+                    missing -= part.shape[1]
+            finally:
+                _log_notes(file)
+        if missing < size:
             yield torch.cat(held, dim=1)
 
-    return blocks(), rate
+    return blocks(), file.rate
+
+
+_av_read = audio_read  # under which the peer's own tests read
+
+
+def read_stretch(path: str | Path, seek_time: float, duration: float) -> tuple[torch.Tensor, AudioFile]:
+    """What `audio_read` gives, without padding and without a word in the log, and the file it is from."""
+    with reading(path):
+        file = open_audio(path)
+        first = int(max(0.0, seek_time) * file.rate)
+        wav = file.read(first, file.frames if duration < 0 else first + int(duration * file.rate))
+        check_samples(wav)
+        return wav, file
+
+
+def untold(path: str | Path, notes: list[str]) -> list[str]:
+    """Of what is odd about a file, what was not said yet in this process; it counts as said from now on."""
+    path = str(Path(path).absolute())
+    new = [note for note in notes if (path, note) not in _told]
+    _told.update((path, note) for note in new)
+    return new
+
+
+def _log_notes(file: AudioFile) -> None:
+    for note in untold(file.path, file.notes()):
+        logger.warning("%s: %s", file.path, note)
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Tells of everything that goes wrong with a file by its name."""
+    try:
+        yield
+    except ValueError as error:
+        raise UnreadableAudio.of(path, str(error)) from error
+    except OSError as error:
+        absent = isinstance(error, FileNotFoundError) or not Path(path).exists()
+        reason = "there is no such file" if absent else str(error.strerror or error).lower()
+        raise UnreadableAudio.of(path, reason) from error
 
 
 def written_suffix(format: str) -> str:
@@ -330,7 +267,7 @@ def _encode(path: Path, wav: torch.Tensor, rate: int, format: str, mp3_rate: int
                 raise OSError(errno.ENOSPC, "no space left") from error
             raise UserError(
                 f"{path} cannot be written: {format} does not hold {wav.shape[0]} channels at {rate} Hz"
-                f" ({_soundfile_reason(error)}); choose another rate or wav"
+                f" ({sound_reason(error)}); choose another rate or wav"
             ) from error
 
 

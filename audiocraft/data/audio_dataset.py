@@ -18,10 +18,10 @@ from torch.utils.data import Dataset
 
 from ..errors import UserError
 from ..utils.segments import AudioMeta, BaseInfo, SegmentInfo
-from .audio import UnreadableAudio, audio_info, audio_read
+from .audio import UnreadableAudio, audio_info, audio_read, read_stretch, untold
 from .audio_utils import convert_audio
 from .manifest import find_manifest, load_audio_meta, save_audio_meta
-from .scan import DEFAULT_EXTS, find_audio_files, scan_folder
+from .scan import DEFAULT_EXTS, MIN_DURATION, find_audio_files, scan_folder
 from .short import check_short, fill, seek_range
 
 __all__ = [
@@ -207,13 +207,20 @@ class AudioDataset(Dataset):
         Raises:
             UnreadableAudio: also if there is nothing at that place.
         """
-        wav, rate = audio_read(meta.path, seek_time, -1.0 if self.segment_duration is None else self.segment_duration)
-        if rate != meta.sample_rate:
-            self._tell(
-                meta,
-                f"{meta.path} is at {rate} Hz, not at {meta.sample_rate} Hz as its manifest says; the file is right",
+        wav, file = read_stretch(meta.path, seek_time, self.segment_duration or -1.0)
+        notes = untold(file.path, file.notes())
+        if file.rate != meta.sample_rate:
+            notes.append(
+                f"it is at {file.rate} Hz, not at {meta.sample_rate} Hz as its manifest says; the file is right"
             )
-        return convert_audio(wav, rate, self.sample_rate, self.channels)
+        if abs(file.duration - meta.duration) > MIN_DURATION:
+            notes.append(
+                f"it lasts {file.duration:.2f} s, its manifest says {meta.duration:.2f} s;"
+                " make the manifest anew to use all of it"
+            )
+        if notes:
+            self._tell(meta, f"{meta.path}: {'; '.join(notes)}")
+        return convert_audio(wav, file.rate, self.sample_rate, self.channels)
 
     def __getitem__(self, index: int) -> Any:
         if not self.load_wav:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
-from .audio import UnreadableAudio, audio_blocks, audio_info
+from .audio import AudioFile, UnreadableAudio, check_samples, open_audio, reading, untold
 from .manifest import AudioMeta
 
+# Endings that audio has: a file with one of them that is none is worth telling. Others are looked into as well, and
+# passed over where there is no audio.
 DEFAULT_EXTS = (
     *(".wav", ".mp3", ".flac", ".ogg", ".m4a"),
     *(".aif", ".aiff", ".aifc", ".aac", ".opus", ".oga", ".caf", ".w64", ".rf64", ".au", ".wma"),
@@ -21,18 +23,19 @@ MIN_DURATION = 0.1
 SILENCE = 1e-4
 # Lines of one kind that a report prints.
 _REPORT_LINES = 20
-# Formats that can hold NaN and absurd peaks, so that a look at the header is not enough.
-_FLOAT_SUBTYPES = {"FLOAT", "DOUBLE"}
+# What lies beside audio by rule: notes and manifests.
+_BESIDE = (".json", ".jsonl", ".gz")
 
 
 @dataclass
 class ScanReport:
-    """What `scan_folder` found: usable files sorted by path, files left out with the reason, silent files (usable all
-    the same), and how many files have endings that were not looked at."""
+    """What `scan_folder` found: usable files sorted by path, files left out with the reason, what is odd about files
+    that are usable all the same, silent ones of these, and how many files there are without audio, by their ending."""
 
     folder: Path
     meta: list[AudioMeta] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    odd: list[tuple[str, str]] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
     other: Counter[str] = field(default_factory=Counter)
 
@@ -48,12 +51,17 @@ class ScanReport:
         if self.skipped:
             out.append(f"skipped {_count(len(self.skipped), 'file')}:")
             out += _shortened([f"  {_printable(path)}: {reason}" for path, reason in self.skipped])
+        if self.odd:
+            out.append(f"taken although odd, {_count(len({path for path, _ in self.odd}), 'file')}:")
+            out += _shortened([f"  {_printable(path)}: {note}" for path, note in self.odd])
+            for path, note in self.odd:
+                untold(path, [note])  # what is said here need not be said again when the file is read
         if self.silent:
             out.append(f"kept although silent, {_count(len(self.silent), 'file')}:")
-            out += _shortened([f"  {path}" for path in self.silent])
+            out += _shortened([f"  {_printable(path)}" for path in self.silent])
         if self.other:
             kinds = ", ".join(f"{count} {ext or 'without ending'}" for ext, count in self.other.most_common(8))
-            out.append(f"not looked at, no audio by their ending: {kinds}")
+            out.append(f"passed over, no audio: {kinds}")
         return out
 
 
@@ -69,8 +77,10 @@ def scan_folder(
     """Find the audio files under a folder.
 
     Args:
-        path: the folder; subfolders and linked folders are searched too, names that begin with a dot are not.
-        exts: endings to look at, in any case of letters.
+        path: the folder; subfolders and linked folders are searched too, names that begin with a dot are not. A file
+            that several names lead to (links) is taken once.
+        exts: endings to look at, in any case of letters. By default all files are looked into, and those with the
+            endings of audio must be some.
         complete: decode every file, fill in its largest sample and list silent files. Otherwise only files that can
             hold NaN or absurd peaks (floating point) are decoded.
         workers: threads; decoding happens outside Python's lock.
@@ -87,25 +97,26 @@ def scan_folder(
         raise UserError(f"{root} {kind}; give a folder that holds audio files")
     endings = {ext.lower() for ext in exts}
     report = ScanReport(root)
-    found: list[str] = []
-    for file in _walk(root, report):
+    found: dict[str, bool] = {}  # whether it must be audio
+    for file in _once(_walk(root, report)):
         ending = file.suffix.lower()
-        if ending in endings:
+        if ending in endings or (exts is DEFAULT_EXTS and ending not in _BESIDE):
             # Not Path.resolve: a link to itself makes it fail.
-            found.append(os.path.realpath(file) if resolve else str(file))
-        elif ending not in (".json", ".jsonl", ".gz"):
+            found[os.path.realpath(file) if resolve else str(file)] = ending in endings
+        elif ending not in _BESIDE:
             report.other[ending] += 1
     if not found and report.skipped:
         raise UserError(f"{': '.join(report.skipped[0])}; change its permissions or give another folder")
-    if not found:
+    _inspect_all(dict(sorted(found.items())), report, complete, workers, progress, shortest)
+    if not report.meta and not report.skipped:
         raise UserError(
             f"{_nothing(report)}; put audio files there ({', '.join(DEFAULT_EXTS[:6])}, …) or give another folder"
         )
-    _inspect_all(sorted(found), report, complete, workers, progress, shortest)
     if not report.meta:
         first, reason = report.skipped[0]
-        which = "the only audio file" if len(found) == 1 else f"none of the {len(found)} audio files"
-        verdict = "cannot" if len(found) == 1 else "can"
+        count = len(report.skipped)
+        which = "the only audio file" if count == 1 else f"none of the {count} audio files"
+        verdict = "cannot" if count == 1 else "can"
         raise UserError(f"{which} in {root} {verdict} be used ({first}: {reason}); add others or give another folder")
     return report
 
@@ -141,8 +152,22 @@ def _walk(root: Path, report: ScanReport) -> Iterator[Path]:
         yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
 
 
+def _once(files: Iterator[Path]) -> Iterator[Path]:
+    """Of names that lead to one file, one: the file itself before links to it, then the first."""
+    seen: dict[object, Path] = {}
+    for file in files:
+        try:
+            state = file.stat()
+            known = seen.setdefault((state.st_dev, state.st_ino), file)
+            if known.is_symlink() and not file.is_symlink():
+                seen[state.st_dev, state.st_ino] = file
+        except OSError:
+            seen[file] = file  # a link to nowhere, for the report
+    yield from seen.values()
+
+
 def _inspect_all(
-    found: list[str], report: ScanReport, complete: bool, workers: int, progress: bool, shortest: float
+    found: dict[str, bool], report: ScanReport, complete: bool, workers: int, progress: bool, shortest: float
 ) -> None:
     from tqdm import tqdm
 
@@ -150,53 +175,44 @@ def _inspect_all(
         results = pool.map(lambda file: _inspect(file, complete, shortest), found)
         for file, result in zip(found, tqdm(results, "Reading files", len(found), unit="file", disable=not progress)):
             if isinstance(result, str):
-                report.skipped.append((file, result))
+                # Of files that nobody called audio only those that are some without doubt are worth a word.
+                if found[file] or result.startswith("no decoder"):
+                    report.skipped.append((file, result))
+                else:
+                    report.other[Path(file).suffix.lower()] += 1
                 continue
-            report.meta.append(result)
-            if result.amplitude is not None and result.amplitude < SILENCE:
+            meta, notes = result
+            report.meta.append(meta)
+            report.odd += [(file, note) for note in notes]
+            if meta.amplitude is not None and meta.amplitude < SILENCE:
                 report.silent.append(file)
 
 
-def _inspect(file: str, complete: bool, shortest: float) -> AudioMeta | str:
-    """A manifest's record, or the reason why there is none."""
-    if _printable(file) != file:
+def _inspect(name: str, complete: bool, shortest: float) -> tuple[AudioMeta, list[str]] | str:
+    """A manifest's record and what is odd, or the reason why there is none."""
+    if name.encode("utf-8", "backslashreplace").decode() != name:
         return "its name is not valid UTF-8; rename it"  # manifests and libraries cannot hold such a name
     try:
-        info = audio_info(file)
-        meta = AudioMeta(file, info.duration, info.sample_rate)
-        if meta.duration >= shortest and (complete or _may_be_absurd(file)):
-            peak, duration = _decode(file)
-            # A header may promise more than a file that was cut off holds.
-            meta.duration = duration if duration < meta.duration - MIN_DURATION else meta.duration
-            meta.amplitude = peak if complete else None
-        if not meta.duration:
-            return "it holds no samples"
-        if meta.duration < shortest:
-            return f"{meta.duration:.3g} s is under {shortest} s"
-        return meta
+        with reading(name):
+            file = open_audio(name)
+            if not file.frames:
+                return "it holds no samples"
+            if file.duration < shortest:
+                return f"{file.duration:.3g} s is under {shortest} s"
+            # Floating point can hold NaN and absurd peaks, so that a look at the header is not enough.
+            peak = _peak(file) if complete or file.floating else None
+            return AudioMeta(name, file.duration, file.rate, peak if complete else None), file.notes()
     except UnreadableAudio as error:
         return error.reason
-    except OSError as error:
-        return str(error.strerror or error)
 
 
-def _decode(file: str) -> tuple[float, float]:
-    """Largest absolute sample, and seconds; block by block, for long files. Raises where they are no sound."""
-    blocks, rate = audio_blocks(file)
-    peak, length = 0.0, 0
-    for block in blocks:
+def _peak(file: AudioFile) -> float:
+    """Largest absolute sample; block by block, for long files. Raises ValueError where they are no sound."""
+    peak = 0.0
+    for block in file.parts(0, file.frames):
+        check_samples(block)
         peak = max(peak, block.abs().max().item())
-        length += block.shape[1]
-    return peak, length / rate
-
-
-def _may_be_absurd(file: str) -> bool:
-    import soundfile
-
-    try:
-        return soundfile.info(file).subtype in _FLOAT_SUBTYPES
-    except soundfile.LibsndfileError:
-        return False  # PyAV's side: lossy codecs, whose decoders give finite samples
+    return peak
 
 
 def _nothing(report: ScanReport) -> str:
@@ -207,8 +223,8 @@ def _nothing(report: ScanReport) -> str:
 
 
 def _printable(path: str) -> str:
-    """The path with bytes that are no text (in Python they are lone surrogates) written out."""
-    return path.encode("utf-8", "backslashreplace").decode()
+    """The path on one line, with bytes that are no text (in Python they are lone surrogates) written out."""
+    return path.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")
 
 
 def _shortened(lines: list[str]) -> list[str]:

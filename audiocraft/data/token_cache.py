@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..utils.files import atomic_path
-from .audio import UnreadableAudio, audio_info, audio_read
+from .audio import UnreadableAudio, audio_blocks, audio_info
 from .audio_utils import convert_audio
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ CONTEXT_SECONDS = 1
 FRESH_SECONDS = 2.0
 DIGEST_BYTES = 16
 # Raise it when reading, resampling or coding begins to give other codes: entries made before are left behind.
-FORMAT = 1
+FORMAT = 2
 TRAILER = struct.Struct(f"<q{DIGEST_BYTES}s")
 
 
@@ -165,23 +165,21 @@ def read_blocks(path: str | Path, sample_rate: int, channels: int) -> Iterator[t
     Raises:
         UnreadableAudio: as `audio_read`, or there is not one sample.
     """
+    blocks, rate = audio_blocks(path, BLOCK_SECONDS)
     length = 0
-    start = 0
-    whole = audio_info(path).duration <= BLOCK_SECONDS
-    while True:
-        before = min(start, CONTEXT_SECONDS)
-        wanted = -1 if whole else before + BLOCK_SECONDS + CONTEXT_SECONDS
-        wav, rate = audio_read(path, float(start - before), float(wanted))
-        last = whole or wav.shape[-1] < wanted * rate
-        if wav.shape[-1] > before * rate:
-            stop = None if last else (before + BLOCK_SECONDS) * sample_rate
-            block = convert_audio(wav, rate, sample_rate, channels)[:, before * sample_rate : stop]
-            length += block.shape[-1]
-            if block.shape[-1]:
-                yield block
-        if last:
-            break
-        start += BLOCK_SECONDS
+    before = torch.zeros(0)
+    block = next(blocks, None)
+    while block is not None:
+        after = next(blocks, None)
+        parts = [part for part in (before, block) if part.numel()]
+        parts += [] if after is None else [after[:, : CONTEXT_SECONDS * rate]]
+        begin = CONTEXT_SECONDS * sample_rate if before.numel() else 0
+        stop = None if after is None else begin + BLOCK_SECONDS * sample_rate
+        converted = convert_audio(torch.cat(parts, dim=1), rate, sample_rate, channels)[:, begin:stop]
+        length += converted.shape[-1]
+        if converted.shape[-1]:
+            yield converted
+        before, block = block[:, -CONTEXT_SECONDS * rate :], after
     if not length:
         raise UnreadableAudio.of(path, "it holds no audio")
 

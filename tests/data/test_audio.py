@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from odd_files import encode
 
 from audiocraft.data import audio as audio_module
 from audiocraft.data.audio import UnreadableAudio, audio_blocks, audio_info, audio_read, audio_write
@@ -19,22 +20,6 @@ def sweep(seconds: float = 2.0, rate: int = RATE, channels: int = 2) -> torch.Te
     return torch.stack([0.4 * torch.sin(2 * torch.pi * (200 + 50 * c + 150 * t) * t) for c in range(channels)])
 
 
-def encode(path, codec, wav, rate):
-    """Write [C, T] through FFmpeg's encoders."""
-    layout = {1: "mono", 2: "stereo"}[wav.shape[0]]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate)
-        stream.layout = layout
-        resampler = av.AudioResampler(format=stream.codec_context.format, layout=layout, rate=rate, frame_size=1024)
-        frame = av.AudioFrame.from_ndarray(wav.numpy().copy(), format="fltp", layout=layout)
-        frame.sample_rate = rate
-        frame.pts = 0
-        for given in (frame, None):
-            for part in resampler.resample(given):
-                container.mux(stream.encode(part))
-        container.mux(stream.encode(None))
-
-
 @pytest.mark.parametrize("format, tolerance", [("wav", 2e-5), ("flac", 2e-5), ("ogg", 0.05), ("mp3", 0.02)])
 def test_write_and_read_back(tmp_path, format, tolerance):
     wav = sweep()
@@ -46,7 +31,7 @@ def test_write_and_read_back(tmp_path, format, tolerance):
     assert rate == RATE and read.dtype == torch.float32
     torch.testing.assert_close(read, wav, rtol=0, atol=tolerance)
     part, _ = audio_read(path, seek_time=0.7301, duration=0.5)
-    torch.testing.assert_close(part, read[:, int(0.7301 * RATE) :][:, : RATE // 2], rtol=0, atol=1e-6)
+    assert torch.equal(part, read[:, int(0.7301 * RATE) :][:, : RATE // 2])
     assert [file.name for file in path.parent.iterdir()] == [path.name], "no temporary file may stay"
 
 
@@ -92,7 +77,7 @@ def test_ffmpeg_formats(tmp_path, name, codec):
     part, _ = audio_read(tmp_path / name, seek_time=1.2345, duration=0.5)
     begin = int(1.2345 * rate)
     assert part.shape == (2, rate // 2)
-    torch.testing.assert_close(part, read[:, begin : begin + rate // 2], rtol=0, atol=2e-3)
+    assert torch.equal(part, read[:, begin : begin + rate // 2])
     assert torch.equal(torch.cat(list(audio_blocks(tmp_path / name, 0.3)[0]), dim=1), read)
 
 
@@ -126,7 +111,7 @@ def test_files_that_are_no_audio(tmp_path):
     for name, reason in [
         ("empty.wav", "the file is empty"),
         ("text.wav", "it is not an audio file"),
-        ("text.m4a", "invalid data"),
+        ("text.m4a", "it is not an audio file"),
         ("cut.flac", ""),
         ("nan.wav", "NaN"),
         ("loud.wav", "its samples reach 1.0e+29 times full scale"),

@@ -158,7 +158,7 @@ def test_ctrl_c_while_looking_writes_nothing(messy, tmp_path, monkeypatch, capsy
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("audiocraft.data.scan.audio_info", interrupted)
+    monkeypatch.setattr("audiocraft.data.scan.open_audio", interrupted)
     assert main([str(messy), str(tmp_path / "data.jsonl")]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "stopped; no manifest was written"
     assert not (tmp_path / "data.jsonl").exists()
