@@ -22,7 +22,7 @@ from ..environment import AudioCraftEnvironment
 from ..errors import UserError
 from ..utils.checkpoint import numbered_checkpoints, resolve_checkpoint_path
 from ..utils.export_config import export_config, with_codec, without_null_conditioners
-from ..utils.files import write_files
+from ..utils.files import read_json, write_files
 from ..utils.model_config import config_text
 from ..utils.weights import (
     CODEC_FILE,
@@ -221,7 +221,7 @@ def _origin(name: str | Path) -> dict[str, tp.Any]:
 def _told_facts(folder: Path) -> dict[str, tp.Any]:
     """What an earlier export says of itself; nothing where there is none."""
     try:
-        facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
+        facts = read_json(folder / FACTS_FILE)
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
