@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from dora.conf import DoraConfig, update_from_hydra
 from dora.hydra import HydraMain, _simplify_argv
 from dora.xp import XP, get_xp
@@ -100,9 +101,13 @@ class MicroMain(HydraMain):
 
     def _get_config_noinit(self, overrides: Sequence[str] = ()) -> DictConfig:
         overrides = list(overrides)
-        if (folder := self._user_config()) is not None:
+        folder = self._user_config()
+        if folder is not None:
             overrides.append(f"hydra.searchpath=['file://{folder}']")
-        return compose(self.config_name, overrides)
+        try:
+            return compose(self.config_name, overrides)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"a file of {folder or self.full_config_path} is no YAML ({error}); mend it") from error
 
     def _choices(self) -> dict[str, list[str]]:
         """Choices of each config group, from our tree and from `./config`."""

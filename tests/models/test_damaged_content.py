@@ -51,6 +51,29 @@ def test_values_of_the_config(model_folder: Path, tmp_path: Path, key: str, says
     refused(model_folder, tmp_path / "out", f"the config inside .*{says}")
 
 
+@pytest.mark.parametrize(
+    ("file", "key", "value", "says"),
+    [
+        ("compression_state_dict.bin", "seanet.dimension", 0, "does not describe a model"),
+        ("compression_state_dict.bin", "seanet.compress", 0, "does not describe a model"),
+        ("compression_state_dict.bin", "seanet.ratios", [0, 2], "does not describe a model"),
+        ("compression_state_dict.bin", "seanet.activation_params", {"alpha": "x"}, "correct activation_params"),
+        ("compression_state_dict.bin", "seanet.lstm", 10**9, "far larger than its weights"),
+        ("compression_state_dict.bin", "rvq.n_q", 10**9, "far larger than its weights"),
+        ("state_dict.bin", "transformer_lm.num_layers", 10**9, "far larger than its weights"),
+    ],
+)
+def test_values_that_no_model_can_be_built_of(
+    model_folder: Path, tmp_path: Path, file: str, key: str, value: Any, says: str
+) -> None:
+    package = torch.load(model_folder / file, weights_only=True)
+    cfg = yaml.safe_load(package["xp.cfg"])
+    node, name = key.split(".")
+    cfg[node][name] = value
+    torch.save({**package, "xp.cfg": yaml.safe_dump(cfg)}, model_folder / file)
+    refused(model_folder, tmp_path / "out", f"the config inside .*{says}")
+
+
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("kind", ["text", "number", "null", "list", "sparse", "integers", "nameless"])
 def test_values_among_the_weights(model_folder: Path, tmp_path: Path, file: str, kind: str) -> None:
