@@ -32,6 +32,7 @@ from ..utils.weights import (
     Package,
     package_config,
     read_package,
+    run_history,
     select_state,
 )
 from . import loaders, local_t5, locate
@@ -119,7 +120,7 @@ def export_model(
     if not replace and (out_dir / CARD_FILE).exists():
         files.pop(CARD_FILE, None)  # somebody may have written to it
     files = {name: partial(shutil.copyfile, path) for name, path in content.beside.items()} | files
-    files[FACTS_FILE] = text_file(json.dumps(content.facts, indent=2) + "\n")
+    files[FACTS_FILE] = text_file(json.dumps(content.facts, indent=2, default=str) + "\n")
     held = _held_files(out_dir)
     if not replace and CONFIG_FILE in files.keys() - held and (out_dir / CONFIG_FILE).exists():
         raise UserError(f"{out_dir} holds a {CONFIG_FILE} of something else; give another --out, or --replace")
@@ -266,7 +267,7 @@ class _Run:
         self.checkpoint = read_package(path)
         self.cfg = package_config(self.checkpoint, path)
         self.state, self._weights = select_state(self.checkpoint, state, path)
-        self.history: list[dict[str, tp.Any]] = self.checkpoint.get("history") or []
+        self.history = run_history(self.checkpoint)
 
     def package(self, section: str, kind: str) -> Package:
         """What the export file will hold; the run's config must have `section`, else it is no run of that `kind`."""

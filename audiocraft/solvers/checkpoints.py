@@ -19,7 +19,7 @@ from ..utils import checkpoint as files
 from ..utils.files import atomic_path, free_bytes
 from ..utils.hub import is_hub_id
 from ..utils.rng import rng_state, seed_everything, set_rng_state
-from ..utils.weights import averaged_state, package_config
+from ..utils.weights import package_config, select_state
 from .progress import Averager
 
 if TYPE_CHECKING:
@@ -301,11 +301,10 @@ class CheckpointMixin(_Base):
                     "a model's folder or //pretrained/NAME"
                 )
             state = files.load_checkpoint(path)
-            if "model" not in state:
+            if not isinstance(state, dict) or "model" not in state:
                 raise UserError(f"{path} is not a training checkpoint of this project; give a checkpoint.th")
             self.check_origin(source, package_config(state, path))
-            weights = dict(state["model"])
-            weights.update(averaged_state(state) or {})
+            weights = select_state(state, None, path)[1]
         try:
             self.model.load_state_dict(weights)
         except RuntimeError as error:

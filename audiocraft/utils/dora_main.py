@@ -106,7 +106,7 @@ class MicroMain(HydraMain):
             overrides.append(f"hydra.searchpath=['file://{folder}']")
         try:
             return compose(self.config_name, overrides)
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             raise UserError(f"a file of {folder or self.full_config_path} is no YAML ({error}); mend it") from error
 
     def _choices(self) -> dict[str, list[str]]:

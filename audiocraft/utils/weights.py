@@ -163,14 +163,26 @@ def averaged_state(checkpoint: dict[str, tp.Any], name: str = "model") -> dict[s
     Returns:
         None where the run keeps no average, or has not taken a step into it: it then holds the random start.
     """
-    ema = checkpoint.get("ema") or {}
-    return (ema.get("state") or {}).get(name) or None if ema.get("count") else None
+    return _inner(checkpoint, "ema", "state", name) or None if _inner(checkpoint, "ema").get("count") else None
+
+
+def _inner(content: tp.Any, *keys: str) -> dict[str, tp.Any]:
+    """The dict at these keys, one in the other; nothing where something else stands."""
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content if isinstance(content, dict) else {}
 
 
 def _best_state(checkpoint: dict[str, tp.Any]) -> dict[str, torch.Tensor] | None:
     """The weights that validated best; None before the first validation: they are then the random start."""
-    epochs = [*(checkpoint.get("history") or []), (checkpoint.get("epoch_state") or {}).get("stages") or {}]
-    return (checkpoint.get("best_state") or {}).get("model") if any("valid" in stages for stages in epochs) else None
+    epochs = [*run_history(checkpoint), _inner(checkpoint, "epoch_state", "stages")]
+    return _inner(checkpoint, "best_state", "model") if any("valid" in stages for stages in epochs) else None
+
+
+def run_history(checkpoint: dict[str, tp.Any]) -> list[dict[str, tp.Any]]:
+    """The metrics of a run's epochs, by stage."""
+    history = checkpoint.get("history")
+    return [epoch for epoch in history if isinstance(epoch, dict)] if isinstance(history, list) else []
 
 
 def available_states(checkpoint: dict[str, tp.Any]) -> list[str]:
@@ -183,7 +195,7 @@ def _raw_state(checkpoint: dict[str, tp.Any], state: str) -> dict[str, torch.Ten
         return averaged_state(checkpoint) or {}
     if state == "best":
         return _best_state(checkpoint) or {}
-    return checkpoint.get("model") or {}
+    return _inner(checkpoint, "model")
 
 
 def select_state(

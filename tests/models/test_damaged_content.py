@@ -108,3 +108,19 @@ def test_values_among_the_weights_of_a_run(run_folder: Path, tmp_path: Path) -> 
     checkpoint["ema"]["state"]["model"]["out_norm.bias"] = "x"
     torch.save(checkpoint, path)
     refused(run_folder, tmp_path / "out", "something among its weights that is none")
+
+
+@pytest.mark.parametrize("value", [5, "x", [5], {"state": 5, "count": 1}, torch.zeros(2)], ids=str)
+@pytest.mark.parametrize("key", ["ema", "history", "best_state", "epoch_state", "xp.sig", "version"])
+def test_a_run_is_exported_whatever_stands_beside_its_weights(
+    run_folder: Path, tmp_path: Path, key: str, value: Any
+) -> None:
+    path = run_folder / "checkpoint.th"
+    checkpoint = torch.load(path, weights_only=True)
+    torch.save({**checkpoint, key: value}, path)
+    export_model(run_folder, tmp_path / "out", state="model")
+    package = torch.load(tmp_path / "out" / "state_dict.bin", weights_only=True)
+    assert torch.equal(package["best_state"]["out_norm.bias"], checkpoint["model"]["out_norm.bias"])
+    torch.save({**checkpoint, "model": value}, path)
+    with pytest.raises(UserError, match=r"holds no trained weights|something among its weights"):
+        export_model(run_folder, tmp_path / "other", state="model")

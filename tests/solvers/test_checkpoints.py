@@ -166,6 +166,11 @@ def test_beginning_with_other_weights() -> None:
     assert torch.equal(fresh.model.state_dict()["0.weight"], other.ema.state["model"]["0.weight"])
     with pytest.raises(UserError, match="leads to no checkpoint"):
         start("label=lost", "continue_from=nowhere.th")
+    state = load_checkpoint(other.checkpoint_path)
+    for content in ([1], {**state, "model": 5}, {**state, "ema": 5, "model": {"x": 5}}, {**state, "model": {}}):
+        torch.save(content, "odd.th")
+        with pytest.raises(UserError, match=r"odd\.th (is not a training|holds)"):
+            start("label=odd", "continue_from=odd.th")
 
 
 # What must not be lost.
