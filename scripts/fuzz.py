@@ -27,7 +27,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from reliability import keep_record, room
+from reliability import begin_record, room
 
 KINDS = ("audio", "manifest", "config", "checkpoint", "take")
 PATIENCE_S = 180.0  # by the clock; the process itself stops after some seconds of work
@@ -113,7 +113,7 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
     parser.add_argument("--keep", type=Path, help="with --replay: where to copy the input")
     parser.add_argument("--out", type=Path, default=Path("outputs/fuzz.json"), help="the record")
     options = parser.parse_args(argv)
-    began = time.monotonic()
+    keep, began = begin_record(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz_") as folder:
         work = Path(folder).resolve()
         if options.replay is not None:
@@ -131,7 +131,7 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
         found = fuzz(options.kind, options.seed, go_on, work, options.jobs)
     for kind, count in found["inputs"].items():
         print(f"{kind:11}", *(f"{number:6} {name}" for name, number in count.items()))
-    keep_record(options.out, began, {"seed": options.seed, **found})
+    keep(options.out, {"seed": options.seed, **found})
     sys.exit(1 if found["faults"] else 0)
 
 

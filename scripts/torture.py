@@ -32,7 +32,7 @@ import numpy as np
 import soundfile
 import torch
 import yaml
-from reliability import keep_record, room
+from reliability import begin_record, room
 
 MOST_KILLS = 10  # of one run
 PATIENCE_S = 300.0
@@ -313,7 +313,7 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs that are tormented at once")
     parser.add_argument("--out", type=Path, default=Path("outputs/torture.json"), help="the record")
     options = parser.parse_args(argv)
-    began = time.monotonic()
+    keep = begin_record()
     with tempfile.TemporaryDirectory(prefix="torture_") as folder:
         torture = Torture(Path(folder).resolve(), options.seed, options.kind)
         torture.run(options.kills, options.jobs)
@@ -321,7 +321,7 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
     print(*(f"{count:5}  {phase}" for phase, count in phases.items()), sep="\n")
     print(*(f"FAULT {fault}" for fault in torture.faults), sep="\n")
     found = {"seed": options.seed, "phases": phases, "faults": torture.faults, "kills": torture.records}
-    keep_record(options.out, began, found)
+    keep(options.out, found)
     sys.exit(1 if torture.faults else 0)
 
 

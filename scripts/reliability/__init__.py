@@ -19,9 +19,14 @@ def room(name: str, *arguments: object) -> dict[str, tp.Any]:
     return {"args": [sys.executable, "-P", "-m", f"reliability.{name}", *map(str, arguments)], "env": environment}
 
 
-def keep_record(out: Path, began: float, found: dict[str, tp.Any]) -> None:
-    """Write what was found, with commit, machine and date."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    record = {**stamp(), "seconds": round(time.monotonic() - began), **found}
-    out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    print(f"record: {out}")
+def begin_record() -> tp.Callable[[Path, dict[str, tp.Any]], None]:
+    """A function that writes to a file what was found since now, with commit, machine and date."""
+    facts, began = stamp(), time.monotonic()
+
+    def keep(out: Path, found: dict[str, tp.Any]) -> None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        record = {**facts, "seconds": round(time.monotonic() - began), **found}
+        out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(f"record: {out}")
+
+    return keep
