@@ -1,5 +1,8 @@
 """The exceptions a user is meant to read."""
 
+# Characters of a message.
+_LONGEST = 2000
+
 
 class UserError(AssertionError):
     """A mistake or a missing thing that the user can mend.
@@ -12,7 +15,9 @@ class UserError(AssertionError):
         if "Original Traceback (most recent call last)" in message:
             # torch builds the error of a loader's worker anew, with that process's traceback for a message.
             message = message.rstrip().splitlines()[-1].partition(": ")[2]
-        super().__init__(" ".join(message.split()))
+        words = " ".join(message.split())
+        # What a damaged file holds may stand in it, at any length.
+        super().__init__(words if len(words) <= _LONGEST else f"{words[: _LONGEST // 2]} … {words[-_LONGEST // 2 :]}")
 
 
 class BadArgument(UserError, ValueError):

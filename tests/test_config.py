@@ -187,6 +187,10 @@ def test_config_folder_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert train.main.make_xp(["solver=musicgen/debug", "dset=audio/jungle"]).cfg.datasource.train == "egs/jungle"
     with pytest.raises(UserError, match="audio/mine"):
         train.main.make_xp(["solver=musicgen/debug", "dset=audio/min"])
+    for text in (b"datasource:\n  a: b: c", b"a: 1\na: 1", b"\xff", b"a: \x07", b"5"):
+        own.write_bytes(text)
+        with pytest.raises(UserError, match=r"a file of .*config is no YAML .*; mend it"):
+            train.main.make_xp(["solver=musicgen/debug", "dset=audio/mine"])
 
 
 WEIRD = ["we${ird}", "${oc.env:HOME}", "a ${b} c", "it's ${x}'s", "back\\${x}", "${x}\\", "$${a}}", "${a:${b}}"]

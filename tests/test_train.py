@@ -173,8 +173,9 @@ def test_dora_itself(songs: Path) -> None:
 def test_a_run_is_trained_by_one_process_at_a_time(songs: Path) -> None:
     first = train.run([*TINY])
     longer = [*TINY, "optim.epochs=2"]
-    holder = f"import sys; from pathlib import Path; from {sole_use.__module__} import sole_use\n"
-    holder += f"with sole_use(Path({str(first.folder)!r})): print(flush=True); sys.stdin.read()"
+    holder = f"import os, sys; from pathlib import Path; from {sole_use.__module__} import sole_use\n"
+    # A process that reads data outlives it for a while, and must not keep the lock.
+    holder += f"with sole_use(Path({str(first.folder)!r})): os.fork() and print(flush=True); sys.stdin.read()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", holder], **pipes) as other:  # type: ignore[call-overload]
         other.stdout.readline()

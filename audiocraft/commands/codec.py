@@ -106,14 +106,13 @@ def check_replaced(path: Path, codec: str, replace: bool) -> None:
     Raises:
         UserError: the record at `path` is another codec's, or nothing that this command wrote.
     """
-    import json
-
     from ..errors import UserError
+    from ..utils.files import read_json
 
     if replace or not path.exists():
         return
     try:
-        other = json.loads(path.read_text(encoding="utf-8"))["codec"]
+        other = read_json(path)["codec"]
     except (OSError, ValueError, TypeError, KeyError):
         other = "something else"
     if other != codec:

@@ -118,8 +118,8 @@ def read_prompt(path: Path, seconds: float | None, duration: float) -> Prompt:
 def _model_facts(name: str, musicgen: "MusicGen") -> dict[str, tp.Any]:
     """Which weights: their names, what tells them apart, and the run they came from where the folder says so."""
     import contextlib
-    import json
 
+    from ..utils.files import read_json
     from ..utils.weights import fingerprint
 
     facts: dict[str, tp.Any] = {"model": name}
@@ -129,7 +129,7 @@ def _model_facts(name: str, musicgen: "MusicGen") -> dict[str, tp.Any]:
             facts[f"{kind}_fingerprint"] = fingerprint(file)
     notes = Path(musicgen.files.get("model", "")).parent / "export.json"
     with contextlib.suppress(OSError, ValueError, AttributeError):  # a folder of the peer has none
-        exported = json.loads(notes.read_text(encoding="utf-8"))
+        exported = read_json(notes)
         facts["trained"] = {key: exported.get(key) for key in ("run", "epoch", "state")}
     return facts
 

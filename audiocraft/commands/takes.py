@@ -15,7 +15,7 @@ import torch
 from .. import __version__
 from ..data.audio import audio_write
 from ..errors import UserError
-from ..utils.files import atomic_path, check_place, is_disk_full
+from ..utils.files import atomic_path, check_place, is_disk_full, read_json
 
 # Where `tame` begins to round peaks off.
 _KNEE = 0.8
@@ -128,12 +128,12 @@ def load_takes(folder: str | Path) -> list[tuple[Path, dict[str, tp.Any]]]:
     takes = []
     for notes in sorted(Path(folder).glob("take_*.json")):
         try:
-            record = json.loads(notes.read_text(encoding="utf-8"))
+            record = read_json(notes)
             audio = notes.with_name(record["file"])
+            if audio.is_file():
+                takes.append((audio, record))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if audio.is_file():
-            takes.append((audio, record))
     return takes
 
 

@@ -4,7 +4,6 @@
 description, name, instrument.
 """
 
-import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -15,6 +14,7 @@ import torch
 
 from ..errors import UserError
 from ..modules.attributes import ConditioningAttributes, WavCondition
+from ..utils.files import read_json
 from ..utils.left_out import missing
 from ..utils.segments import AudioMeta, SegmentInfo
 from .info_audio_dataset import (
@@ -187,7 +187,7 @@ class MusicDataset(InfoAudioDataset):
     def _read_json(self, meta: AudioMeta) -> dict:
         path = Path(meta.info_path) if meta.info_path else Path(meta.path).with_suffix(".json")
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path)
             if not isinstance(found, dict):
                 raise ValueError("it is no object")
             return found

@@ -28,7 +28,7 @@ import torch
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..utils.files import atomic_path
+from ..utils.files import atomic_path, read_json
 from .audio import UnreadableAudio, audio_blocks, audio_info
 from .audio_utils import convert_audio
 
@@ -129,7 +129,7 @@ class FileIndex:
 
     def _load(self) -> dict[str, list]:
         try:
-            known = json.loads(self.path.read_text())
+            known = read_json(self.path)
         except (OSError, ValueError):
             return {}  # absent or damaged: nothing is lost but time
         return known if isinstance(known, dict) else {}

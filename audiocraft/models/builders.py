@@ -92,9 +92,14 @@ def get_compression_model(cfg: "DictConfig") -> CompressionModel:
         raise UserError(f"unknown compression_model '{name}'; choose encodec")
     kwargs = _node(cfg, "encodec")
     kwargs.pop("renorm", None)  # an early name of the peer for a scheme that none of its models kept
+    for key in ("sample_rate", "channels"):
+        if not isinstance(kwargs.get(key), int) or kwargs[key] < 1:
+            raise UserError(f"encodec.{key} is {kwargs.get(key)!r}; it takes a whole number from 1")
     encoder, decoder = get_encodec_autoencoder(kwargs.pop("autoencoder"), cfg)
     quantizer = get_quantizer(kwargs.pop("quantizer"), cfg, encoder.dimension)
     frame_rate = kwargs["sample_rate"] // encoder.hop_length
+    if frame_rate < 1:
+        raise UserError(f"a frame of {encoder.hop_length} samples lasts over a second; lower seanet.ratios")
     parts = {"encoder": encoder, "decoder": decoder, "quantizer": quantizer, "frame_rate": frame_rate}
     return _construct("encodec", EncodecModel, {**kwargs, **parts})
 

@@ -4,7 +4,6 @@ transformers.
 The layout is the same network under other names, with one codebook row per `quantizer.layers`, and pads by reflection.
 """
 
-import json
 import re
 import typing as tp
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError
+from ..utils.files import read_json
 from ..utils.weights import HF_CONFIG_FILE, WEIGHTS_FILE, old_norm_name, read_safetensors
 
 
@@ -123,7 +123,7 @@ def read_hf_codec(folder: str | Path) -> tuple[dict[str, torch.Tensor], str]:
     if not config_path.is_file():
         raise UserError(f"{folder} lacks {HF_CONFIG_FILE}; a Hugging Face codec is that and a {WEIGHTS_FILE}")
     try:
-        hf = json.loads(config_path.read_text(encoding="utf-8"))
+        hf = read_json(config_path)
     except (ValueError, OSError) as error:
         raise UserError(f"{config_path} is damaged ({error}); fetch it again") from None
     if not isinstance(hf, dict) or hf.get("model_type") != "encodec":

@@ -22,7 +22,7 @@ from ..environment import AudioCraftEnvironment
 from ..errors import UserError
 from ..utils.checkpoint import numbered_checkpoints, resolve_checkpoint_path
 from ..utils.export_config import export_config, with_codec, without_null_conditioners
-from ..utils.files import write_files
+from ..utils.files import read_json, write_files
 from ..utils.model_config import config_text
 from ..utils.weights import (
     CODEC_FILE,
@@ -32,6 +32,7 @@ from ..utils.weights import (
     Package,
     package_config,
     read_package,
+    run_history,
     select_state,
 )
 from . import loaders, local_t5, locate
@@ -119,7 +120,7 @@ def export_model(
     if not replace and (out_dir / CARD_FILE).exists():
         files.pop(CARD_FILE, None)  # somebody may have written to it
     files = {name: partial(shutil.copyfile, path) for name, path in content.beside.items()} | files
-    files[FACTS_FILE] = text_file(json.dumps(content.facts, indent=2) + "\n")
+    files[FACTS_FILE] = text_file(json.dumps(content.facts, indent=2, default=str) + "\n")
     held = _held_files(out_dir)
     if not replace and CONFIG_FILE in files.keys() - held and (out_dir / CONFIG_FILE).exists():
         raise UserError(f"{out_dir} holds a {CONFIG_FILE} of something else; give another --out, or --replace")
@@ -199,7 +200,8 @@ def _lm_content(name: str | Path, package: Package, cfg: "DictConfig") -> ModelC
     with loaders.config_errors(path):
         t5s = local_t5.within(cfg, path.parent)
     facts = _told_facts(path.parent) or _origin(name)
-    facts.setdefault("codec", config_text(cfg, "compression_model_checkpoint"))
+    if not isinstance(facts.get("codec"), str):
+        facts["codec"] = config_text(cfg, "compression_model_checkpoint")
     text, beside = local_t5.carried(package["xp.cfg"], cfg, t5s)
     if path.resolve() in {file.resolve() for file in beside.values()}:
         raise UserError(f"{path} would be both the model and its T5; put the T5 into a folder of its own, ./t5")
@@ -221,7 +223,7 @@ def _origin(name: str | Path) -> dict[str, tp.Any]:
 def _told_facts(folder: Path) -> dict[str, tp.Any]:
     """What an earlier export says of itself; nothing where there is none."""
     try:
-        facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
+        facts = read_json(folder / FACTS_FILE)
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
@@ -266,7 +268,7 @@ class _Run:
         self.checkpoint = read_package(path)
         self.cfg = package_config(self.checkpoint, path)
         self.state, self._weights = select_state(self.checkpoint, state, path)
-        self.history: list[dict[str, tp.Any]] = self.checkpoint.get("history") or []
+        self.history = run_history(self.checkpoint)
 
     def package(self, section: str, kind: str) -> Package:
         """What the export file will hold; the run's config must have `section`, else it is no run of that `kind`."""

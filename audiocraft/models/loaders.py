@@ -106,7 +106,7 @@ def build_lm_model(package: Package, device: torch.device | str = "cpu") -> LMMo
         raise UserError(left_out.message(f"the interleaved stereo of {path}"))
     # Whatever the run trained with, playing is done in float32 on the device that was asked for.
     cfg.device, cfg.dtype = str(device), "float32"
-    with config_errors(path), without_values("meta"):
+    with config_errors(path), without_values("meta", package["best_state"]):
         local_t5.resolve(cfg, path.parent)
         model = builders.get_lm_model(cfg)
     fill_model(model, with_own_attention_names(package["best_state"]), path)
@@ -123,7 +123,10 @@ def config_errors(path: Path) -> tp.Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"the config inside {path} does not work: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OmegaConfBaseException) as error:
+    except (
+        *(LookupError, ArithmeticError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError),
+        OmegaConfBaseException,
+    ) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else (str(error).splitlines() or [repr(error)])[0]
         raise UserError(
             f"the config inside {path} does not describe a model ({reason}); export the model again"
@@ -180,7 +183,7 @@ def build_compression_model(package: Package, device: torch.device | str = "cpu"
     if "encodec" not in cfg:
         raise UserError(f"{path} is not a codec (its config has no encodec); give an EnCodec")
     cfg.device = "cpu"
-    with config_errors(path), without_values("cpu"):  # weight normalisation takes norms
+    with config_errors(path), without_values("cpu", package["best_state"]):  # weight normalisation takes norms
         model = builders.get_compression_model(cfg)
     fill_model(model, package["best_state"], path)
     return model.to(device).eval()

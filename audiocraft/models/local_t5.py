@@ -3,7 +3,6 @@
 One that is known by name (`t5-base`) is the hub's, and nothing of this concerns it.
 """
 
-import json
 import typing as tp
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..modules.t5 import T5_WIDTHS
 from ..utils.export_config import with_value
+from ..utils.files import read_json
 from ..utils.model_config import literal
 
 if tp.TYPE_CHECKING:
@@ -97,7 +97,7 @@ def fetch(place: Path, get: tp.Callable[[str], Path | None]) -> None:
 def _parts(index: Path) -> set[str]:
     """Files that weights are cut into."""
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = set(read_json(index)["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError):
         return set()  # told where the T5 is loaded
     return {name for name in names if any(fnmatchcase(str(name), pattern) for pattern in _PARTS) and "/" not in name}

@@ -12,7 +12,6 @@ A folder, or a repository of the hub, has one of these layouts:
 * a run of ours: `checkpoint.th`, and the codec it began with as `compression_state_dict.bin`.
 """
 
-import json
 import re
 import typing as tp
 from pathlib import Path, PurePosixPath
@@ -20,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from ..environment import AudioCraftEnvironment, resource_dir
 from ..errors import UserError
 from ..utils.checkpoint import checkpoint_name, resolve_checkpoint_path
+from ..utils.files import read_json
 from ..utils.hub import hub_file, is_hub_id, url_file
 from ..utils.model_config import config_text
 from ..utils.weights import CODEC_FILE, CODEC_FOLDER, CONFIG_FILE, HF_CONFIG_FILE, LM_FILE, WEIGHTS_FILE, read_config
@@ -111,7 +111,7 @@ def _tells_of_codec(path: Path) -> bool:
     """Whether a file of a repository leads to a codec: its config.json and config.yaml may be a language model's."""
     if path.name == HF_CONFIG_FILE:
         try:
-            return json.loads(path.read_text(encoding="utf-8"))["model_type"] == "encodec"
+            return read_json(path)["model_type"] == "encodec"
         except (ValueError, OSError, KeyError, TypeError):
             return False
     if path.name == CONFIG_FILE:

@@ -20,7 +20,12 @@ def _activation(name: str, params: Params | None) -> nn.Module:
     kind = getattr(nn, name, None)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise UserError(f"unknown activation '{name}'; use the name of a torch.nn activation such as ELU")
-    return kind(**(params or {}))
+    try:
+        module = kind(**(params or {}))
+        module(torch.zeros(1, 1, 1))  # most take any value, and look at it when they are used
+    except Exception as error:
+        raise UserError(f"the activation {name} does not take {params} ({error}); correct activation_params") from error
+    return module
 
 
 def _prod(ratios: tp.Sequence[int]) -> int:

@@ -1,11 +1,11 @@
 """Frozen T5 encoders (arXiv 1910.10683): which there are, and how one is read without its code or a long wait."""
 
-import json
 import typing as tp
 from functools import lru_cache
 from pathlib import Path
 
 from ..errors import UserError
+from ..utils.files import read_json
 from ..utils.hub import is_reachable
 
 # Widths of the encoders known by name, so that a model can be built before its T5 is there.
@@ -33,7 +33,7 @@ def t5_width(name: str) -> int:
         return T5_WIDTHS[name]
     config = Path(name) / "config.json"
     try:
-        return int(json.loads(config.read_text())["d_model"])
+        return int(read_json(config)["d_model"])
     except (OSError, ValueError, KeyError):
         known = ", ".join(T5_WIDTHS)
         raise UserError(f"no T5 in {name}: give a folder with its config.json, or one of {known}") from None

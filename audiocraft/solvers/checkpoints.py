@@ -16,10 +16,10 @@ from torch import Tensor
 from .. import __version__
 from ..errors import UserError
 from ..utils import checkpoint as files
-from ..utils.files import free_bytes
+from ..utils.files import atomic_path, free_bytes
 from ..utils.hub import is_hub_id
 from ..utils.rng import rng_state, seed_everything, set_rng_state
-from ..utils.weights import averaged_state, package_config
+from ..utils.weights import package_config, select_state
 from .progress import Averager
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     _Base = flashy.BaseSolver
 else:
     _Base = object
+
+
+# What stumbles over a state of another run, or over one that is damaged in a way that no checksum shows.
+_MISFITS = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 
 
 def _tensor_bytes(state: Any) -> int:
@@ -115,15 +119,20 @@ class CheckpointMixin(_Base):
         for name in ("xp.cfg", "xp.sig", "version"):
             state.pop(name, None)
         try:
+            if not all(isinstance(stages, dict) for epoch in state["history"] for stages in epoch.values()):
+                raise ValueError("its history is none")
             super().load_state_dict({name: value for name, value in state.items() if value is not None})
-            if self.ema is not None and special["ema"]:
-                self.ema.load_state_dict(special["ema"])
-        except (RuntimeError, KeyError, ValueError) as error:
+            self._load_special(special, len(state["history"]))
+        except _MISFITS as error:
             reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
             raise UserError(
                 f"the checkpoint in {self.folder} does not fit this model ({reason}); give the settings it was trained "
                 "with, or label=NAME for a new run folder"
             ) from error
+
+    def _load_special(self, special: dict[str, Any], epochs: int) -> None:
+        if self.ema is not None and special["ema"]:
+            self.ema.load_state_dict(special["ema"])
         if special["best_state"]:
             self.best_state.load_state_dict(special["best_state"])
         if self.scaler is not None and special["scaler"]:
@@ -132,12 +141,12 @@ class CheckpointMixin(_Base):
             set_rng_state(special["rng"]["global"])
             if distrib.rank():
                 # The checkpoint has the state of the first process; the others draw numbers of their own.
-                seed_everything(self.cfg.seed + distrib.rank() + 1000 * len(state["history"]))
+                seed_everything(self.cfg.seed + distrib.rank() + 1000 * epochs)
         if special["epoch_state"]:
             inside = special["epoch_state"]
-            self._steps_done = inside["steps_done"]
+            self._steps_done = int(inside["steps_done"])
             self._train_average.load_state_dict(inside["average"])
-            self._pending_metrics = inside["stages"]
+            self._pending_metrics = dict(inside["stages"])
 
     # Writing.
 
@@ -172,29 +181,32 @@ class CheckpointMixin(_Base):
         """
         cfg = self.cfg.checkpoint
         epoch = self.epoch - 1
-        keep = bool(numbered and cfg.save_every and epoch > 0 and epoch % cfg.save_every == 0)
+        keep = numbered and self._is_kept(epoch)
         if not (cfg.save_last or keep or not numbered):
             return
         target = self.checkpoint_path if cfg.save_last or not numbered else self.epoch_checkpoint_path(epoch)
         files.save_checkpoint(self.state_dict(), target)
-        if keep and target == self.checkpoint_path:
-            self._copy(target, self.epoch_checkpoint_path(epoch))
-        elif keep:
+        if keep and target != self.checkpoint_path:
             # One that was written inside an earlier epoch; the run would go on from it.
             self.checkpoint_path.unlink(missing_ok=True)
         if keep:
-            files.flush_stale_checkpoints(self.checkpoint_path, cfg.keep_last)
+            self._keep_epoch(epoch)
 
-    @staticmethod
-    def _copy(source: Path, target: Path) -> None:
-        """Give a file a second name; where the disk cannot, copy it."""
-        target.unlink(missing_ok=True)
-        try:
-            os.link(source, target)
-        except OSError:
-            partial = target.with_suffix(".partial")
-            shutil.copyfile(source, partial)
-            partial.replace(target)
+    def _is_kept(self, epoch: int) -> bool:
+        every = self.cfg.checkpoint.save_every
+        return bool(every) and epoch > 0 and epoch % every == 0
+
+    def _keep_epoch(self, epoch: int) -> None:
+        """Have the numbered checkpoint of an epoch that has just ended, and no more of them than were asked for."""
+        target = self.epoch_checkpoint_path(epoch)
+        if self.cfg.checkpoint.save_last:
+            with atomic_path(target) as temporary:
+                temporary.unlink()
+                try:
+                    os.link(self.checkpoint_path, temporary)
+                except OSError:  # a disk without second names
+                    shutil.copyfile(self.checkpoint_path, temporary)
+        files.flush_stale_checkpoints(self.checkpoint_path, self.cfg.checkpoint.keep_last)
 
     def _save_in_time(self) -> None:
         """Write checkpoint.th if `checkpoint.every_minutes` have passed; not where a stage runs on its own.
@@ -255,11 +267,20 @@ class CheckpointMixin(_Base):
         self.load_state_dict(state)
         if distrib.is_rank_zero():
             self.xp.link.update_history(self.history)
+            self._finish_commit()
         if self._steps_done:
             self.logger.info("Going on in epoch %d after %d steps", self.epoch, self._steps_done)
         else:
             self.logger.info("Going on after epoch %d", len(self.history))
         return True
+
+    def _finish_commit(self) -> None:
+        """Give the epoch that the checkpoint ends with its numbered one, where the process was killed in between."""
+        epoch, inside = len(self.history), self._steps_done or self._pending_metrics
+        if self._is_kept(epoch) and not inside and not self.cfg.execute_only:
+            if not self.epoch_checkpoint_path(epoch).exists():
+                self._keep_epoch(epoch)
+            files.flush_stale_checkpoints(self.checkpoint_path, self.cfg.checkpoint.keep_last)
 
     def load_from_pretrained(self, name: str) -> dict[str, Any]:
         """State dict of the model called `//pretrained/NAME`."""
@@ -280,11 +301,10 @@ class CheckpointMixin(_Base):
                     "a model's folder or //pretrained/NAME"
                 )
             state = files.load_checkpoint(path)
-            if "model" not in state:
+            if not isinstance(state, dict) or "model" not in state:
                 raise UserError(f"{path} is not a training checkpoint of this project; give a checkpoint.th")
             self.check_origin(source, package_config(state, path))
-            weights = dict(state["model"])
-            weights.update(averaged_state(state) or {})
+            weights = select_state(state, None, path)[1]
         try:
             self.model.load_state_dict(weights)
         except RuntimeError as error:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from dora.conf import DoraConfig, update_from_hydra
 from dora.hydra import HydraMain, _simplify_argv
 from dora.xp import XP, get_xp
@@ -106,7 +107,11 @@ class MicroMain(HydraMain):
         return folder if folder.is_dir() and folder.resolve() != self.full_config_path.resolve() else None
 
     def _get_config_noinit(self, overrides: Sequence[str] = ()) -> DictConfig:
-        return compose(self.config_name, list(overrides))
+        try:
+            return compose(self.config_name, list(overrides))
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            folder = self._user_config() or self.full_config_path
+            raise UserError(f"a file of {folder} is no YAML ({error}); mend it") from error
 
     def _choices(self) -> dict[str, list[str]]:
         """Choices of each config group, from our tree and from `./config`."""

@@ -1,13 +1,16 @@
 """Files that are either whole or not there."""
 
 import errno
+import glob
+import json
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 
@@ -18,18 +21,18 @@ Writer = Callable[[Path], object]  # writes the file of that path
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` on success, remove it on any failure.
 
-    The parent folder is made if it is missing. The suffix is kept, so writers that look at it still work.
+    The parent folder is made if it is missing. The suffix is kept, so writers that look at it still work. What a
+    process that was killed left beside `path` is removed.
 
     Raises:
         UserError: the disk is full or there can be no such file; a former file at `path` is left as it was.
     """
     path = Path(path)
     temporary: Path | None = None
+    held: int | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        held, temporary = _make_beside(path)
         yield temporary
         # mkstemp makes private files, as do writers that put a file of their own there; give what a plain open() would.
         umask = os.umask(0)
@@ -50,8 +53,39 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             raise UserError(f"{path} cannot be written ({error.strerror}); choose another place") from error
         raise
     finally:
+        if held is not None:
+            os.close(held)
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _make_beside(path: Path) -> tuple[int, Path]:
+    """A temporary file beside `path`, and a handle that holds it for as long as it is open.
+
+    Such files that nobody holds belonged to processes that were killed, and are removed.
+    """
+    mark = f".{path.stem}.~"
+    for left in path.parent.glob(f"{glob.escape(mark)}????????{glob.escape(path.suffix)}"):
+        with suppress(OSError), left.open("r+b") as file:
+            if _hold(file.fileno(), wait=False):
+                left.unlink()
+    while True:
+        handle, name = tempfile.mkstemp(prefix=mark, suffix=path.suffix, dir=path.parent)
+        _hold(handle, wait=True)
+        if Path(name).exists():
+            return handle, Path(name)
+        os.close(handle)  # another process saw it before it was held
+
+
+def _hold(handle: int, wait: bool) -> bool:
+    """Lock an open file until it is closed or its process ends; False where another has it, or there are no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):  # Windows; a network disk
+        return False
+    return True
 
 
 def check_place(folder: Path) -> None:
@@ -68,7 +102,20 @@ def check_place(folder: Path) -> None:
             break
         except FileNotFoundError:
             folder = folder.parent
-    Path(tempfile.mkdtemp(prefix=".check_", dir=folder)).rmdir()
+    with tempfile.TemporaryFile(dir=folder):  # has no name where the system can do without
+        pass
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def write_files(files: Mapping[Path, Writer]) -> Path:

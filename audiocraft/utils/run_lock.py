@@ -26,8 +26,9 @@ def sole_use(folder: Path) -> Iterator[None]:
         return
     with (folder / LOCK_FILE).open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # Not flock: processes that read the data would inherit it, and keep it when this one is killed.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             file.seek(0)
             raise UserError(
                 f"the run in {folder} is being trained already (process {file.read().strip() or 'unknown'}); wait for "

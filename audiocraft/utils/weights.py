@@ -13,6 +13,7 @@ a text.
 
 import hashlib
 import logging
+import math
 import os
 import re
 import typing as tp
@@ -120,14 +121,19 @@ def read_config(path: str | Path) -> "DictConfig":
     return _config(text, str(path))
 
 
+# An alias for an earlier node: a few lines of them unfold to any size.
+_ALIAS = re.compile(r"(?:^|[\s\[{,])\*[^\s*]", re.MULTILINE)
 # A reference to another node, as `${sample_rate}`; all else in `${…}` calls a resolver, or could after a replacement.
 _REFERENCE = re.compile(r"\$\{\.*[A-Za-z_][\w.]*\}")
 
 
 def _config(text: str, what: str) -> "DictConfig":
+    import yaml
     from omegaconf import OmegaConf
 
     try:
+        if _ALIAS.search(text) and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError("it uses aliases")
         content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
         cfg = OmegaConf.create(_without_resolvers(content)) if isinstance(content, dict) else None
     except Exception as error:  # yaml and omegaconf raise a family of unrelated types
@@ -157,14 +163,26 @@ def averaged_state(checkpoint: dict[str, tp.Any], name: str = "model") -> dict[s
     Returns:
         None where the run keeps no average, or has not taken a step into it: it then holds the random start.
     """
-    ema = checkpoint.get("ema") or {}
-    return (ema.get("state") or {}).get(name) or None if ema.get("count") else None
+    return _inner(checkpoint, "ema", "state", name) or None if _inner(checkpoint, "ema").get("count") else None
+
+
+def _inner(content: tp.Any, *keys: str) -> dict[str, tp.Any]:
+    """The dict at these keys, one in the other; nothing where something else stands."""
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content if isinstance(content, dict) else {}
 
 
 def _best_state(checkpoint: dict[str, tp.Any]) -> dict[str, torch.Tensor] | None:
     """The weights that validated best; None before the first validation: they are then the random start."""
-    epochs = [*(checkpoint.get("history") or []), (checkpoint.get("epoch_state") or {}).get("stages") or {}]
-    return (checkpoint.get("best_state") or {}).get("model") if any("valid" in stages for stages in epochs) else None
+    epochs = [*run_history(checkpoint), _inner(checkpoint, "epoch_state", "stages")]
+    return _inner(checkpoint, "best_state", "model") if any("valid" in stages for stages in epochs) else None
+
+
+def run_history(checkpoint: dict[str, tp.Any]) -> list[dict[str, tp.Any]]:
+    """The metrics of a run's epochs, by stage."""
+    history = checkpoint.get("history")
+    return [epoch for epoch in history if isinstance(epoch, dict)] if isinstance(history, list) else []
 
 
 def available_states(checkpoint: dict[str, tp.Any]) -> list[str]:
@@ -177,7 +195,7 @@ def _raw_state(checkpoint: dict[str, tp.Any], state: str) -> dict[str, torch.Ten
         return averaged_state(checkpoint) or {}
     if state == "best":
         return _best_state(checkpoint) or {}
-    return checkpoint.get("model") or {}
+    return _inner(checkpoint, "model")
 
 
 def select_state(
@@ -253,13 +271,18 @@ class without_values(TorchFunctionMode):
         device: `meta` builds shapes only. Norms of meta tensors make torch import its compiler, which takes seconds,
             as would random numbers: modules that compute while they are built are better off on the `cpu`, where memory
             that is never touched costs nothing.
+        state: the weights, where there are some: what takes many times their number to build is no model of theirs,
+            and a config could ask for anything.
     """
 
     _RANDOM = frozenset({"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "xavier_uniform_"})
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, state: tp.Mapping[str, torch.Tensor] | None = None) -> None:
         super().__init__()
         self._device = torch.device(device)
+        sizes = [value.numel() for value in (state or {}).values()]
+        self._calls = math.inf if state is None else 1000 + 100 * len(sizes)
+        self._elements = math.inf if state is None else 10**8 + 100 * sum(sizes)
 
     def __enter__(self) -> "without_values":
         self._device.__enter__()
@@ -274,7 +297,12 @@ class without_values(TorchFunctionMode):
     ) -> tp.Any:
         if getattr(func, "__name__", "") in self._RANDOM:
             return args[0] if args else (kwargs or {})["tensor"]
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        self._calls -= 1
+        self._elements -= result.numel() if isinstance(result, torch.Tensor) else 0
+        if self._calls < 0 or self._elements < 0:
+            raise ValueError("it is far larger than its weights")
+        return result
 
 
 def fill_model(model: nn.Module, state: dict[str, torch.Tensor], path: str | Path) -> None:

@@ -40,7 +40,9 @@ def test_earlier_files_stay(tmp_path: Path) -> None:
     assert save_take(tmp_path, WAV, 32000, {}).name == "take_0010.wav"
     assert (tmp_path / "take_0007.wav").read_text() == "mine"
     assert (tmp_path / "take_0009.json").read_text() == "also mine"
-    assert [path.name for path, _ in load_takes(tmp_path)] == ["take_0010.wav"]
+    for text in ('{"file": "' + "a" * 5000 + '"}', '{"file": "\\u0000"}', "[" * 100_000, '{"file": 5}', "[]"):
+        (tmp_path / "take_0009.json").write_text(text)
+        assert [path.name for path, _ in load_takes(tmp_path)] == ["take_0010.wav"]
 
 
 def test_a_check_leaves_nothing_and_disturbs_no_other(tmp_path: Path) -> None:

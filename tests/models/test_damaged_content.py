@@ -51,6 +51,32 @@ def test_values_of_the_config(model_folder: Path, tmp_path: Path, key: str, says
     refused(model_folder, tmp_path / "out", f"the config inside .*{says}")
 
 
+@pytest.mark.parametrize(
+    ("file", "key", "value", "says"),
+    [
+        ("compression_state_dict.bin", "seanet.dimension", 0, "does not describe a model"),
+        ("compression_state_dict.bin", "seanet.compress", 0, "does not describe a model"),
+        ("compression_state_dict.bin", "seanet.ratios", [0, 2], "does not describe a model"),
+        ("compression_state_dict.bin", "seanet.activation_params", {"alpha": "x"}, "correct activation_params"),
+        ("compression_state_dict.bin", "encodec.channels", "x", "does not work: encodec.channels is 'x'"),
+        ("compression_state_dict.bin", "encodec.sample_rate", None, "does not work: encodec.sample_rate is None"),
+        ("compression_state_dict.bin", "encodec.sample_rate", 100, "lasts over a second"),
+        ("compression_state_dict.bin", "seanet.lstm", 10**9, "far larger than its weights"),
+        ("compression_state_dict.bin", "rvq.n_q", 10**9, "far larger than its weights"),
+        ("state_dict.bin", "transformer_lm.num_layers", 10**9, "far larger than its weights"),
+    ],
+)
+def test_values_that_no_model_can_be_built_of(
+    model_folder: Path, tmp_path: Path, file: str, key: str, value: Any, says: str
+) -> None:
+    package = torch.load(model_folder / file, weights_only=True)
+    cfg = yaml.safe_load(package["xp.cfg"])
+    node, name = key.split(".")
+    cfg[node][name] = value
+    torch.save({**package, "xp.cfg": yaml.safe_dump(cfg)}, model_folder / file)
+    refused(model_folder, tmp_path / "out", f"the config inside .*{says}")
+
+
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("kind", ["text", "number", "null", "list", "sparse", "integers", "nameless"])
 def test_values_among_the_weights(model_folder: Path, tmp_path: Path, file: str, kind: str) -> None:
@@ -85,3 +111,19 @@ def test_values_among_the_weights_of_a_run(run_folder: Path, tmp_path: Path) -> 
     checkpoint["ema"]["state"]["model"]["out_norm.bias"] = "x"
     torch.save(checkpoint, path)
     refused(run_folder, tmp_path / "out", "something among its weights that is none")
+
+
+@pytest.mark.parametrize("value", [5, "x", [5], {"state": 5, "count": 1}, torch.zeros(2)], ids=str)
+@pytest.mark.parametrize("key", ["ema", "history", "best_state", "epoch_state", "xp.sig", "version"])
+def test_a_run_is_exported_whatever_stands_beside_its_weights(
+    run_folder: Path, tmp_path: Path, key: str, value: Any
+) -> None:
+    path = run_folder / "checkpoint.th"
+    checkpoint = torch.load(path, weights_only=True)
+    torch.save({**checkpoint, key: value}, path)
+    export_model(run_folder, tmp_path / "out", state="model")
+    package = torch.load(tmp_path / "out" / "state_dict.bin", weights_only=True)
+    assert torch.equal(package["best_state"]["out_norm.bias"], checkpoint["model"]["out_norm.bias"])
+    torch.save({**checkpoint, "model": value}, path)
+    with pytest.raises(UserError, match=r"holds no trained weights|something among its weights"):
+        export_model(run_folder, tmp_path / "other", state="model")

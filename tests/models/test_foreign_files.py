@@ -119,6 +119,16 @@ def test_configs_cannot_ask_the_environment(tmp_path: Path, secret: str, text: s
         assert secret not in str(again)
 
 
+def test_a_config_cannot_unfold_without_end() -> None:
+    bomb = "".join(f"b{i}: &b{i} [{', '.join([f'*b{i - 1}'] * 9)}]\n" for i in range(1, 12))
+    for text in ("b0: &b0 [x]\n" + bomb, "x: &a [*a]", "x: &a {y: *a}"):
+        with pytest.raises(UserError, match="cannot be read"):
+            package_config({"xp.cfg": text}, "file")
+    assert (
+        package_config({"xp.cfg": "x: '*a'\ny: 2 * b\nz: [ *x ]\n".replace("[ *x ]", "'[ *x ]'")}, "file").y == "2 * b"
+    )
+
+
 @pytest.mark.parametrize("text", ["${oc.env:TOKEN_OF_MINE}", r"\${oc.env:TOKEN_OF_MINE}"])
 def test_models_cannot_ask_the_environment(model_folder: Path, tmp_path: Path, secret: str, text: str) -> None:
     """Through every door a config comes in by, to every text that can come out again."""

@@ -166,9 +166,37 @@ def test_beginning_with_other_weights() -> None:
     assert torch.equal(fresh.model.state_dict()["0.weight"], other.ema.state["model"]["0.weight"])
     with pytest.raises(UserError, match="leads to no checkpoint"):
         start("label=lost", "continue_from=nowhere.th")
+    state = load_checkpoint(other.checkpoint_path)
+    for content in ([1], {**state, "model": 5}, {**state, "ema": 5, "model": {"x": 5}}, {**state, "model": {}}):
+        torch.save(content, "odd.th")
+        with pytest.raises(UserError, match=r"odd\.th (is not a training|holds)"):
+            start("label=odd", "continue_from=odd.th")
 
 
 # What must not be lost.
+
+
+def test_an_epoch_that_was_closed_by_half_is_closed_when_the_run_goes_on() -> None:
+    """Killed after checkpoint.th got its name and before the numbered one did."""
+    options = ("checkpoint.save_every=1", "checkpoint.keep_last=1")
+    run = start(*options)
+    run.epoch_checkpoint_path(2).hardlink_to(run.epoch_checkpoint_path(3))
+    run.epoch_checkpoint_path(3).unlink()
+    start(*options, "execute_only=valid")
+    assert not run.epoch_checkpoint_path(3).exists()
+    start(*options)
+    names = sorted(path.name for path in Path(run.folder).glob("*.th"))
+    assert names == ["checkpoint.th", "checkpoint_3.th"]
+    assert run.epoch_checkpoint_path(3).samefile(run.checkpoint_path)
+
+
+@pytest.mark.parametrize("key", ["rng", "ema", "best_state", "epoch_state", "optimizer", "lr_scheduler", "history"])
+@pytest.mark.parametrize("value", [2**70, "x", [1], {"x": torch.zeros(2)}, {"global": {"torch": "x"}}], ids=str)
+def test_a_state_of_another_shape_is_refused_in_one_line(key: str, value: Any) -> None:
+    run = start("optim.epochs=1")
+    state = load_checkpoint(run.checkpoint_path)
+    with pytest.raises(UserError, match=r"does not fit this model .*label=NAME"):
+        run.load_state_dict({**state, key: value})
 
 
 def test_a_stage_that_fails_after_training_costs_no_training() -> None:
