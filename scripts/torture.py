@@ -192,7 +192,10 @@ def results(folder: Path) -> dict[str, str]:
     for path in sorted(path for path in (folder / "outputs").rglob("*") if path.is_file()):
         content: tp.Any = None
         if path.suffix in (".th", ".bin"):
-            content = torch.load(path, weights_only=True)
+            try:
+                content = torch.load(path, weights_only=True)
+            except Exception as error:
+                content = f"not whole: {error}"
         elif path.name not in ("files.json", "solver.log.0", ".lock", ".argv.json"):  # times, the process
             content = json.loads(path.read_text()) if path.suffix == ".json" else path.read_bytes().hex()
         for place, value in leaves(content, str(path.relative_to(folder))):
