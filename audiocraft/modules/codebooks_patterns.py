@@ -83,12 +83,8 @@ class Pattern:
             raise BadArgument(f"frame {t} is outside 0..{self.timesteps}")
         if q is not None and not 0 <= q < self.n_q:
             raise BadArgument(f"codebook {q} is outside 0..{self.n_q - 1}")
-        return [
-            (s, coord)
-            for s, step in enumerate(self.layout)
-            for coord in step
-            if coord.t == t and (q is None or coord.q == q)
-        ]
+        held = [(s, coord) for s, step in enumerate(self.layout) for coord in step if coord.t == t]
+        return [(s, coord) for s, coord in held if q is None or coord.q == q]
 
     def get_steps_with_timestep(self, t: int, q: int | None = None) -> list[int]:
         """Steps that hold frame `t`, one entry per coordinate."""
@@ -247,25 +243,21 @@ class CodebooksPatternProvider:
         self.n_q = n_q
         self._cached = cached
 
-    @cached_property
-    def _get(self) -> tp.Callable[[int], Pattern]:
-        return lru_cache(100)(self._make) if self._cached else self._make
-
-    def __getstate__(self) -> dict[str, tp.Any]:
-        # Patterns are quickly made again, and the cache cannot be pickled.
-        return {name: value for name, value in vars(self).items() if name != "_get"}
-
     def get_pattern(self, timesteps: int) -> Pattern:
         """The pattern for `timesteps` frames, 0 or more."""
         if timesteps < 0:
             raise BadArgument(f"a pattern has 0 frames or more, not {timesteps}")
-        return self._get(timesteps)
-
-    def _make(self, timesteps: int) -> Pattern:
-        return Pattern(self._layout(timesteps), timesteps, self.n_q)
+        return (_kept if self._cached else _made)(self, timesteps)
 
     def _layout(self, timesteps: int) -> PatternLayout:
         raise NotImplementedError
+
+
+def _made(provider: CodebooksPatternProvider, timesteps: int) -> Pattern:
+    return Pattern(provider._layout(timesteps), timesteps, provider.n_q)
+
+
+_kept = lru_cache(100)(_made)
 
 
 class DelayedPatternProvider(CodebooksPatternProvider):
