@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shlex
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +12,6 @@ from ..utils.files import atomic_path
 from ..utils.segments import AudioMeta
 
 MANIFEST_NAMES = ("data.jsonl", "data.jsonl.gz")
-_REMEDY = "python -m audiocraft.data.audio_dataset FOLDER"
 # Seconds; thirty years. JSON knows Infinity too.
 _LONGEST = 1e9
 
@@ -44,7 +44,7 @@ def load_audio_meta(path: str | Path, resolve: bool = True, fast: bool = True) -
     path = Path(path)
     meta = [_parse(line, number, path) for number, line in enumerate(_lines(path), start=1) if line.strip()]
     if not meta:
-        raise UserError(f"the manifest {path} lists no files; make it anew with {_REMEDY} {path}")
+        raise UserError(f"the manifest {path} lists no files; make it anew with {_remedy(path)}")
     if resolve:
         _resolve(meta, path, follow_links=not fast)
     return meta
@@ -61,11 +61,15 @@ def find_manifest(root: str | Path) -> Path:
         for name in MANIFEST_NAMES:
             if (root / name).is_file():
                 return root / name
-        raise UserError(f"there is no manifest data.jsonl in {root}; make it with {_REMEDY} {root / MANIFEST_NAMES[0]}")
+        raise UserError(f"there is no manifest data.jsonl in {root}; make it with {_remedy(root / MANIFEST_NAMES[0])}")
     if not root.is_file():
         wanted = root if root.name.endswith((".jsonl", ".jsonl.gz")) else root / MANIFEST_NAMES[0]
-        raise UserError(f"there is no manifest {wanted}; make it with {_REMEDY} {wanted}")
+        raise UserError(f"there is no manifest {wanted}; make it with {_remedy(wanted)}")
     return root
+
+
+def _remedy(manifest: Path) -> str:
+    return f"python -m audiocraft.data.audio_dataset FOLDER {shlex.quote(str(manifest))}"
 
 
 def _lines(path: Path) -> list[str]:
@@ -77,22 +81,24 @@ def _lines(path: Path) -> list[str]:
         )  # some editors leave a mark
         return text.split("\n")  # splitlines also cuts at characters that a path may hold
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(f"the manifest {path} is damaged ({error}); make it anew with {_REMEDY} {path}") from error
+        raise UserError(f"the manifest {path} is damaged ({error}); make it anew with {_remedy(path)}") from error
 
 
 def _parse(line: str, number: int, path: Path) -> AudioMeta:
     try:
         item = AudioMeta.from_dict(json.loads(line))
         item.duration, item.sample_rate = float(item.duration), int(item.sample_rate)
+        if not isinstance(item.info_path, str | None):
+            raise ValueError("the info_path is no text")
         if not (isinstance(item.path, str) and 0 <= item.duration < _LONGEST and item.sample_rate > 0):
             raise ValueError("a value is out of its range")
         if item.weight is not None and not 0 <= float(item.weight) < float("inf"):
             raise ValueError("the weight is not a number from 0 up")
         return item
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"line {number} of {path} does not describe an audio file ({error});"
-            f" remove the line or make the manifest anew with {_REMEDY} {path}"
+            f" remove the line or make the manifest anew with {_remedy(path)}"
         ) from error
 
 
@@ -104,10 +110,10 @@ def _resolve(meta: list[AudioMeta], manifest: Path, follow_links: bool) -> None:
         if Path(item.path).is_absolute():
             # One file that exists is proof enough that the folder is there; looking at each costs time on network
             # disks.
-            found = found or Path(item.path).is_file()
+            found = found or _is_there(Path(item.path))
         else:
             for base in bases:
-                if (base / item.path).is_file():
+                if _is_there(base / item.path):
                     item.path = str(base / item.path)
                     found = 1
                     # Files of a manifest live together: the next one is looked for here first.
@@ -117,11 +123,18 @@ def _resolve(meta: list[AudioMeta], manifest: Path, follow_links: bool) -> None:
                 item.path = str(bases[0] / item.path)
         if item.info_path is not None and not Path(item.info_path).is_absolute():
             candidates = [base / item.info_path for base in bases]
-            item.info_path = str(next((path for path in candidates if path.is_file()), candidates[0]))
+            item.info_path = str(next((path for path in candidates if _is_there(path)), candidates[0]))
         if follow_links:
             item.path = str(Path(item.path).resolve())
     if not found:
         raise UserError(
             f"none of the {len(meta)} files listed in {manifest} exist (the first is {meta[0].path});"
-            f" start in the folder it was made in, or make it anew with {_REMEDY} {manifest}"
+            f" start in the folder it was made in, or make it anew with {_remedy(manifest)}"
         )
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # a name that no disk takes
+        return False

@@ -74,6 +74,24 @@ def test_missing_empty_and_damaged(tmp_path):
             load_audio_meta(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        json.dumps(GOOD | {"info_path": 7}),
+        json.dumps(GOOD | {"info_path": ["a"]}),
+        json.dumps(GOOD | {"sample_rate": float("inf")}),
+        json.dumps(GOOD | {"path": "a" * 5000}),
+        "[" * 100_000,
+    ],
+    ids=["number", "list", "infinite", "long", "nested"],
+)
+def test_damaged_lines_are_one_line(tmp_path, line):
+    (tmp_path / "it's mine.jsonl").write_text(line)
+    with pytest.raises(UserError, match=r"FOLDER '.*it'\"'\"'s mine\.jsonl'$") as error:
+        load_audio_meta(tmp_path / "it's mine.jsonl")
+    assert "\n" not in str(error.value)
+
+
 def test_paths(tmp_path, monkeypatch):
     """From the start folder first, then from the manifest's; absolute in the end."""
     for name in ("start/both.wav", "start/here.wav", "egs/both.wav", "egs/there.wav"):
