@@ -83,7 +83,7 @@ class MicroMain(HydraMain):
         dora, given = copy.deepcopy(self.dora), copy.deepcopy(cfg.dora or DictConfig({}))
         if not isinstance(given.get("dir"), (str, int, float)):
             raise UserError(f"dora.dir={given.get('dir')} is no folder; give a path")
-        if unknown := [key for key in given if not hasattr(dora, key)]:
+        if unknown := [key for key in map(str, given) if not hasattr(dora, key)]:
             raise UserError(f"dora has no setting {unknown[0]!r}; leave dora.{unknown[0]} out")
         given.dir = str(given.dir)
         update_from_hydra(dora, given)
