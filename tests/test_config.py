@@ -187,10 +187,21 @@ def test_config_folder_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert train.main.make_xp(["solver=musicgen/debug", "dset=audio/jungle"]).cfg.datasource.train == "egs/jungle"
     with pytest.raises(UserError, match="audio/mine"):
         train.main.make_xp(["solver=musicgen/debug", "dset=audio/min"])
-    for text in (b"datasource:\n  a: b: c", b"a: 1\na: 1", b"\xff", b"a: \x07", b"5"):
+    for text in (
+        b"datasource:\n  a: b: c",
+        b"a: 1\na: 1",
+        b"\xff",
+        b"a: \x07",
+        b"5",
+        b"# @package _global_: ['x', 1]\na: 1",
+    ):
         own.write_bytes(text)
-        with pytest.raises(UserError, match=r"a file of .*config is no YAML .*; mend it"):
+        with pytest.raises(UserError, match=r"a file of .*config cannot be read .*; mend it"):
             train.main.make_xp(["solver=musicgen/debug", "dset=audio/mine"])
+    assert train.main.make_xp(["solver=musicgen/debug", "dora.dir=5"]).dora.dir == tmp_path / "5"
+    for override in ("dora.dir=null", "dora.dir=[1]", "dora.dir={a: 1}", "dora=null", "+dora.x=1"):
+        with pytest.raises(UserError, match=r"dora\.(dir|x)"):
+            train.main.make_xp(["solver=musicgen/debug", override])
 
 
 WEIRD = ["we${ird}", "${oc.env:HOME}", "a ${b} c", "it's ${x}'s", "back\\${x}", "${x}\\", "$${a}}", "${a:${b}}"]

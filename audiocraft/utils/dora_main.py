@@ -16,6 +16,7 @@ from dora.xp import XP, get_xp
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from ..environment import refuse_peer
 from ..errors import UserError
@@ -81,8 +82,13 @@ class MicroMain(HydraMain):
 
     def _dora_of(self, cfg: DictConfig) -> DoraConfig:
         """Dora's settings as this configuration has them: its folder depends on the environment and on overrides."""
-        dora = copy.deepcopy(self.dora)
-        update_from_hydra(dora, cfg.dora)
+        dora, given = copy.deepcopy(self.dora), copy.deepcopy(cfg.dora or DictConfig({}))
+        if not isinstance(given.get("dir"), (str, int, float)):
+            raise UserError(f"dora.dir={given.get('dir')} is no folder; give a path")
+        if unknown := [key for key in map(str, given) if not hasattr(dora, key)]:
+            raise UserError(f"dora has no setting {unknown[0]!r}; leave dora.{unknown[0]} out")
+        given.dir = str(given.dir)
+        update_from_hydra(dora, given)
         dora.exclude = [*dora.exclude, "dora.*", "slurm.*"]
         dora.dir = Path(dora.dir).expanduser().absolute()
         return dora
@@ -109,9 +115,11 @@ class MicroMain(HydraMain):
     def _get_config_noinit(self, overrides: Sequence[str] = ()) -> DictConfig:
         try:
             return compose(self.config_name, list(overrides))
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        except OmegaConfBaseException:
+            raise
+        except (yaml.YAMLError, ValueError, OSError) as error:
             folder = self._user_config() or self.full_config_path
-            raise UserError(f"a file of {folder} is no YAML ({error}); mend it") from error
+            raise UserError(f"a file of {folder} cannot be read ({error}); mend it") from error
 
     def _choices(self) -> dict[str, list[str]]:
         """Choices of each config group, from our tree and from `./config`."""
