@@ -21,6 +21,13 @@ from audiocraft.data.scan import scan_folder
 from audiocraft.errors import UserError
 
 
+@pytest.fixture(autouse=True)
+def own_stderr(monkeypatch):
+    """A run that was trained before in this process has left its log on the terminal."""
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [h for h in root.handlers if not hasattr(h, "micro_musicgen")])
+
+
 def agree(path, seeks: int = 4, seed: int = 0) -> torch.Tensor:
     """All of a file; what the header, blocks and stretches of it say must be the same, to the bit."""
     info = audio_info(path)
