@@ -63,6 +63,8 @@ class StreamingMultiheadAttention(NoHiddenState, nn.Module):
             raise UserError("qk_layer_norm does not go together with kv_repeat; use one of them")
         if past_context is not None and not causal:
             raise UserError("past_context needs causal attention; set causal=true")
+        if past_context is not None and not (isinstance(past_context, int) and past_context >= 0):
+            raise UserError(f"past_context={past_context} is no number of steps; use a whole number, or null for all")
         if cross_attention and (causal or rope is not None):
             raise UserError("cross-attention looks at all of another sequence; leave out causal and rope")
         self.embed_dim = embed_dim

@@ -307,3 +307,9 @@ def test_rotary_positions_in_more_or_less_precision():
     for refused in (lambda: RotaryEmbedding(16, xpos=True), lambda: StreamingTransformer(32, 4, 2, xpos=True)):
         with pytest.raises(AssertionError, match="xpos is not served"):
             refused()
+
+
+@pytest.mark.parametrize("reach", [-1, 2.5, "3"])
+def test_past_context_that_is_no_number_of_steps_is_refused(reach):
+    with pytest.raises(UserError, match="past_context=.* is no number of steps"):
+        StreamingMultiheadAttention(8, 2, causal=True, past_context=reach)
