@@ -28,7 +28,15 @@ NEEDED = {
     "eval.json": "-m audiocraft codec eval --out",
     "eval.png": "-m audiocraft codec eval --out",
 }
-DISTANCES = {"log_mel_db": 2, "log_mel_below_4khz_db": 2, "stft": 3, "si_sdr_db": 1}
+# Names and digits in the table; hum has a column for every rate that was asked for.
+MEASURES = {
+    "log_mel_db": ("log-mel", 2),
+    "log_mel_below_4khz_db": ("< 4 kHz", 2),
+    "pitch_kept": ("pitch", 2),
+    "onsets": ("onsets", 2),
+    "stft": ("STFT", 3),
+    "si_sdr_db": ("SI-SDR", 1),
+}
 
 
 def card(folder: Path, trained_on: str | None, held_out: str | None, notes: list[str]) -> str:
@@ -120,8 +128,10 @@ def measured(evaluation: dict[str, Any], held_out: str | None) -> list[str]:
         f"{evaluation['seconds'] / 60:.1f} minutes, measured with `python -m audiocraft codec eval` at "
         f"{evaluation['sample_rate'] / 1000:g} kHz on {evaluation['device']}, {evaluation['threads']} threads. "
         "Log-mel: mean difference over four window sizes in dB, over the whole band and below 4 kHz; STFT: distance of "
-        "magnitudes; both lower is better. SI-SDR in dB, higher is better. kb/s: entropy of the codes; of Opus its "
-        "packets. `eval.json` has every file.",
+        "magnitudes; both lower is better. Pitch: share of the frames with a tone whose strongest peak stays within 50 "
+        "cents; onsets: correlation of attacks; SI-SDR in dB; higher is better. Hum: dB by which the multiples of so "
+        "many Hz, at which decoders step, rise against what lies between; 0 is best. kb/s: entropy of the codes; of "
+        "Opus its packets. `eval.json` has every file.",
         means(evaluation),
         "| codebook | entries hit | perplexity | bits |\n|---|---|---|---|\n" + codebooks(evaluation),
         "![original, reconstructions and distances](eval.png)",
@@ -154,10 +164,16 @@ def run_facts(run: dict[str, Any]) -> str:
 
 def means(evaluation: dict[str, Any]) -> str:
     """Each codec and reference, means over files."""
-    lines = ["| mean over files | log-mel | < 4 kHz | STFT | SI-SDR | kb/s | encode | decode |", "|" + "---|" * 8]
-    for score in evaluation["scores"]:
-        values = [cell(score["mean"][key], digits) for key, digits in DISTANCES.items()]
-        rate = score["bits_per_second"]
+    # Evaluations written before pitch, hum and onsets were measured lack them.
+    hums = [score["mean"].get("hum_db", {}) for score in evaluation["scores"]]
+    rates = list(dict.fromkeys(rate for hum in hums for rate in hum))
+    heads = [head for head, _ in MEASURES.values()] + [f"hum {rate} Hz" for rate in rates]
+    heads = ["mean over files", *heads, "kb/s", "encode", "decode"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for score, hum in zip(evaluation["scores"], hums):
+        mean, rate = score["mean"], score["bits_per_second"]
+        values = [cell(mean.get(key), digits) for key, (_, digits) in MEASURES.items()]
+        values += [cell(hum.get(hz), 1) for hz in rates]
         speeds = [cell(score[f"{way}_speed"], 0, " ×") for way in ("encode", "decode")]
         lines.append("| " + " | ".join([score["name"], *values, cell(rate and rate / 1000, 2), *speeds]) + " |")
     return "\n".join(lines)
@@ -177,12 +193,12 @@ def codebooks(evaluation: dict[str, Any]) -> str:
 
 
 def per_file(evaluation: dict[str, Any]) -> str:
-    """Log-mel distances of every file: whole band and below 4 kHz, the codec beside Opus."""
+    """Log-mel distance and pitch of every file, the codec beside Opus."""
     scores = [score for score in evaluation["scores"] if score["kind"] in ("codec", "opus")]
-    names = " | ".join(f"{score['name']}, whole / < 4 kHz" for score in scores)
+    names = " | ".join(f"{score['name']}, log-mel / pitch" for score in scores)
     lines = [f"| file | seconds | {names} |", "|---" * (2 + len(scores)) + "|"]
     for rows in zip(*(score["files"] for score in scores)):
-        cells = [f"{cell(row['log_mel_db'], 2)} / {cell(row['log_mel_below_4khz_db'], 2)}" for row in rows]
+        cells = [f"{cell(row['log_mel_db'], 2)} / {cell(row.get('pitch_kept'), 2)}" for row in rows]
         lines.append(f"| {Path(rows[0]['file']).name} | {rows[0]['seconds']:.0f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -2,7 +2,8 @@
 
 Everything is compared at the first codec's rate and channels. Long files are coded and measured in clips of 30 s:
 memory stays bounded whatever the length. Over the clips of a file SI-SDR and the STFT distance are those of the whole
-(`sums`), the mel distances are means weighted by samples. Over files all are plain means.
+(`sums`), and so are pitch, hum and onsets (`hearing`); the mel distances are means weighted by samples. Over files all
+are plain means.
 """
 
 import math
@@ -19,6 +20,7 @@ from ..data.audio_utils import convert_audio
 from ..errors import UserError
 from .codebooks import CodebookUsage, count_codes, usage_of_counts
 from .coders import Coded, Coder
+from .hearing import HumSums, OnsetSums, PitchSums, onset_curve, power_spectrum, strongest_peaks
 from .reconstruction import log_mels, medians_over_time, mel_distance
 from .sums import SILENT_POWER, SiSdrSums, StftSums, stft_magnitudes
 
@@ -27,18 +29,22 @@ CLIP_SECONDS = 30.0
 SHORTEST_CLIP = 1.0
 LOW_BAND = 4000.0
 SILENCE = "silence"
-DISTANCES = ("log_mel_db", "log_mel_below_4khz_db", "stft", "si_sdr_db")
+MEASURES = ("log_mel_db", "log_mel_below_4khz_db", "pitch_kept", "onsets", "stft", "si_sdr_db")
 
 
 @dataclass
 class FileScore:
-    """One file through one coder. Distances as in `audiocraft.metrics`; `stft` and `si_sdr_db` are None where the
-    original is silent, and so is what a baseline has not. Speeds are audio seconds per second of work."""
+    """One file through one coder. Measures as in `audiocraft.metrics`; those of the wave itself are None where the
+    original is silent, `pitch_kept` also where it holds no tone, and so is what a baseline has not. `hum_db` by rates
+    in Hz. Speeds are audio seconds per second of work."""
 
     file: str
     seconds: float
     log_mel_db: float
     log_mel_below_4khz_db: float
+    pitch_kept: float | None = None
+    onsets: float | None = None
+    hum_db: dict[int, float] = field(default_factory=dict)
     stft: float | None = None
     si_sdr_db: float | None = None
     bits_per_second: float | None = None
@@ -63,9 +69,14 @@ class Score:
     nominal_bits_per_second: float | None = None
 
     def mean(self, key: str) -> float | None:
-        """Mean over the files that have this distance."""
+        """Mean over the files that have this measure."""
         values = self._values(key)
         return statistics.fmean(values) if values else None
+
+    def hums(self) -> dict[int, float]:
+        """Mean over files of the hum in dB, by rates in Hz."""
+        rates = sorted({rate for file in self.files for rate in file.hum_db})
+        return {rate: statistics.fmean(f.hum_db[rate] for f in self.files if rate in f.hum_db) for rate in rates}
 
     def speed(self, direction: str) -> float | None:
         """Median over files of `encode` or `decode`, × real time."""
@@ -80,7 +91,7 @@ class Score:
         return {
             "name": self.name,
             "kind": self.kind,
-            "mean": {key: _rounded(self.mean(key)) for key in DISTANCES},
+            "mean": {**{key: _rounded(self.mean(key)) for key in MEASURES}, "hum_db": _plain(self.hums())},
             "bits_per_second": _rounded(self.bits_per_second, 1),
             "nominal_bits_per_second": _rounded(self.nominal_bits_per_second, 1),
             "encode_speed": _rounded(self.speed("encode"), 1),
@@ -90,21 +101,20 @@ class Score:
                 {key: _rounded(value) for key, value in {**asdict(one), "bits": one.bits}.items()}
                 for one in self.codebooks
             ],
-            "files": [
-                {key: value if isinstance(value, str) else _rounded(value) for key, value in asdict(file).items()}
-                for file in self.files
-            ],
+            "files": [_plain(asdict(file)) for file in self.files],
         }
 
 
 @dataclass
 class Evaluation:
-    """What `evaluate` found: the coders' scores in their order, two baselines last, and the files that broke off."""
+    """What `evaluate` found: the coders' scores in their order, two baselines last, and the files that broke off.
+    `hum_rates`: Hz at which the coders were asked for hum."""
 
     scores: list[Score]
     skipped: list[tuple[str, str]]
     sample_rate: int
     channels: int
+    hum_rates: list[int]
 
     @property
     def seconds(self) -> float:
@@ -132,20 +142,22 @@ def evaluate(
         advance: called with the audio seconds (times coders) done since the last call.
 
     Returns:
-        Scores of the coders, then of the baselines: silence, and each mel band held at its median over the clip.
+        Scores of the coders, then of the baselines: silence, and each mel band held at its median over the clip. All
+        coders are asked for hum at the frame rates and inner rates of all.
 
     Raises:
         UserError: none of the files can be read, or a coder refuses.
     """
     device = torch.device(device)
     totals = [_Total(coder) for coder in coders]
+    rates = sorted({round(rate) for coder in coders for rate in coder.inner_rates})
     baselines = [Score(SILENCE, "baseline"), Score("spectrum at its median", "baseline")]
     skipped: list[tuple[str, str]] = []
     # The first call on a device prepares kernels and buffers, which is nobody's coding time.
     for coder in coders:
         coder.code(torch.zeros(channels, sample_rate, device=device), sample_rate)
     for path in files:
-        measures = [_Measure(coder.frame_rate) for coder in coders]
+        measures = [_Measure(coder.frame_rate, rates) for coder in coders]
         plain = [_Measure(), _Measure()]
         try:
             for clip in clips(path, sample_rate, channels, seconds):
@@ -163,7 +175,9 @@ def evaluate(
     if not baselines[0].files:
         reason = f" ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
         raise UserError(f"none of the {len(files)} files can be measured{reason}; give a folder of other audio")
-    return Evaluation([*(total.score() for total in totals), *baselines], skipped, sample_rate, channels)
+    scores = [*(total.score() for total in totals), *baselines]
+    heard = sorted({rate for score in scores for rate in score.hums()})
+    return Evaluation(scores, skipped, sample_rate, channels, heard)
 
 
 def clips(path: str | Path, sample_rate: int, channels: int, seconds: float | None = None) -> Iterator[torch.Tensor]:
@@ -211,7 +225,7 @@ def _measure_clip(
 
 
 class _Features:
-    """What the distances look at, computed once for an original that many are compared with."""
+    """What the measures look at, computed once for an original that many are compared with."""
 
     def __init__(self, wav: torch.Tensor, sample_rate: int) -> None:
         # Not every operation needed here exists on mps.
@@ -219,17 +233,22 @@ class _Features:
         self.sample_rate = sample_rate
         self.mels = log_mels(self.wav[None], sample_rate)
         self.magnitudes = stft_magnitudes(self.wav)
+        self.peaks = strongest_peaks(self.wav, sample_rate)
+        self.power = power_spectrum(self.wav, sample_rate)
+        self.onsets = onset_curve(self.wav, sample_rate)
 
 
 class _Measure:
     """One file through one coder, clip by clip."""
 
-    def __init__(self, frame_rate: float | None = None) -> None:
+    def __init__(self, frame_rate: float | None = None, hum_rates: Sequence[int] = ()) -> None:
         self.frame_rate = frame_rate
+        self.hum_rates = hum_rates
         self.samples = 0
         self.counts: torch.Tensor | None = None
         self._mels = [0.0, 0.0]
         self._stft, self._si_sdr = StftSums(), SiSdrSums()
+        self._pitch, self._hum, self._onsets = PitchSums(), HumSums(), OnsetSums()
         self._encode = self._decode = self._sent = 0.0
 
     def add_mels(self, mels: list[torch.Tensor], original: _Features) -> None:
@@ -244,6 +263,9 @@ class _Measure:
         self.add_mels(estimate.mels, original)
         self._stft.add(estimate.magnitudes, original.magnitudes)
         self._si_sdr.add(estimate.wav, original.wav)
+        self._pitch.add(estimate.peaks, original.peaks)
+        self._hum.add(estimate.power, original.power)
+        self._onsets.add(estimate.onsets, original.onsets)
 
     def add_coding(self, coded: Coded, seconds: float, bins: int | None) -> None:
         """Take in times, and codes or bits, of a clip of so many seconds."""
@@ -257,11 +279,14 @@ class _Measure:
     def score(self, file: str, sample_rate: int) -> FileScore:
         """The file's numbers."""
         seconds = self.samples / sample_rate
-        score = FileScore(file, seconds, *(mel / self.samples for mel in self._mels))
+        score = FileScore(file, seconds, self._mels[0] / self.samples, self._mels[1] / self.samples)
         if self._si_sdr.samples == 0:
             return score
         if self._si_sdr.reference_power > SILENT_POWER:
             score.stft, score.si_sdr_db = self._stft.value(), self._si_sdr.value()
+            score.pitch_kept, score.onsets = self._pitch.value(), self._onsets.value()
+            hums = {rate: self._hum.value(rate) for rate in self.hum_rates}
+            score.hum_db = {rate: hum for rate, hum in hums.items() if hum is not None}
         score.bits_per_second = self._sent / seconds
         if self.counts is not None and self.frame_rate is not None:
             score.bits_per_second = entropy_rate(self.counts, self.frame_rate)
@@ -303,6 +328,16 @@ def entropy_rate(counts: torch.Tensor, frame_rate: float) -> float:
     Counted on few frames it comes out too low: F frames show at most log2(F) bits.
     """
     return frame_rate * sum(usage.bits for usage in usage_of_counts(counts))
+
+
+def _plain(values: dict[tp.Any, tp.Any]) -> dict[str, tp.Any]:
+    """A record as JSON takes it."""
+    kept: dict[str, tp.Any] = {}
+    for key, value in values.items():
+        kept[str(key)] = (
+            _plain(value) if isinstance(value, dict) else value if isinstance(value, str) else _rounded(value)
+        )
+    return kept
 
 
 def _rounded(value: float | None, digits: int = 4) -> float | None:

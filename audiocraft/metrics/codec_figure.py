@@ -1,4 +1,4 @@
-"""A picture of an evaluation: one excerpt as each codec gives it back, and the distances as bars."""
+"""A picture of an evaluation: one excerpt as each codec gives it back, and what was measured as bars."""
 
 import io
 import typing as tp
@@ -25,8 +25,9 @@ _COLOURS = {"codec": "tab:red", "codebooks": "tab:orange", "opus": "tab:blue", "
 _PANELS = {
     "log_mel_db": "log-mel distance, dB",
     "log_mel_below_4khz_db": "log-mel below 4 kHz, dB",
-    "stft": "STFT distance",
-    "si_sdr_db": "SI-SDR, dB (higher is better)",
+    "pitch_kept": "pitch kept (higher is better)",
+    "hum_db": "hum at its own rates, dB",
+    "onsets": "onsets (higher is better)",
 }
 
 
@@ -133,7 +134,10 @@ def spectrogram_db(wav: torch.Tensor) -> torch.Tensor:
 
 
 def _draw_bars(axis: "Axes", scores: Sequence[Score], key: str, title: str) -> None:
-    values = [score.mean(key) for score in scores]
+    if key == "hum_db":  # at the rate where it is worst
+        values = [max(score.hums().values(), default=None) for score in scores]
+    else:
+        values = [score.mean(key) for score in scores]
     places = range(len(scores))
     colours = [_COLOURS[score.kind] for score in scores]
     axis.barh(places, [value or 0.0 for value in values], color=colours, height=0.7)
@@ -145,7 +149,7 @@ def _draw_bars(axis: "Axes", scores: Sequence[Score], key: str, title: str) -> N
     low, high = axis.get_xlim()
     axis.set_xlim(low - 0.3 * (high - low) * (low < 0), high + 0.18 * (high - low))
     for place, value in zip(places, values):
-        text = "–" if value is None else f"{value:.3f}" if key == "stft" else f"{value:.2f}"
+        text = "–" if value is None else f"{value:.2f}"
         axis.annotate(
             text,
             (value or 0.0, place),

@@ -3,22 +3,27 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from .codec_eval import DISTANCES, Evaluation, Score
+from .codec_eval import Evaluation, FileScore, Score
 
 # So many frames per entry show an entropy to within a few hundredths of a bit; fewer show too little of it.
 _FRAMES_PER_ENTRY = 8
 _LEGEND = (
-    "log-mel, < 4 kHz: dB, lower is better; STFT: lower is better; SI-SDR: dB, higher is better.",
+    "log-mel, < 4 kHz: dB, lower is better. pitch: share of tones that stay within 50 cents; onsets: correlation of "
+    "attacks; up to 1, higher is better.",
+    "hum: dB that the multiples of so many Hz (the codecs' own rates) gain on what lies between; 0 is best.",
+    "STFT: lower is better; SI-SDR: dB, higher is better.",
     "kb/s: entropy of the codes over all files (in brackets: sent plainly); of one file alone it comes out lower. "
     "Opus: its packets.",
     "encode, decode: × real time, median over files.",
 )
-_HEADS, _DIGITS = ("log-mel", "< 4 kHz", "STFT", "SI-SDR"), (2, 2, 3, 2)
+_HEADS = {"log_mel_db": "log-mel", "log_mel_below_4khz_db": "< 4 kHz", "pitch_kept": "pitch", "onsets": "onsets"}
+_LAST_HEADS = {"stft": "STFT", "si_sdr_db": "SI-SDR"}
 
 
 def table(evaluation: Evaluation, threads: int, device: str) -> str:
     """The first codec file by file with the means last, one row per codec and reference, and the codebooks."""
     first, codecs = evaluation.scores[0], [score for score in evaluation.scores if score.codebooks]
+    rates = evaluation.hum_rates
     minutes, seconds = divmod(round(evaluation.seconds), 60)
     names = _short_names([file.file for file in first.files])
     head = (
@@ -26,7 +31,10 @@ def table(evaluation: Evaluation, threads: int, device: str) -> str:
         f"{evaluation.sample_rate / 1000:g} kHz, {evaluation.channels} channel{'s' * (evaluation.channels != 1)}; "
         f"on {device}, {threads} thread{'s' * (threads != 1)}"
     )
-    sections = [head, "\n".join([*_file_rows(first, names), "", *_score_rows(evaluation.scores), *_LEGEND])]
+    sections = [
+        head,
+        "\n".join([*_file_rows(first, names, rates), "", *_score_rows(evaluation.scores, rates), *_LEGEND]),
+    ]
     sections += ["\n".join(_codebook_rows([score for score in codecs if score.kind == "codec"]))]
     if evaluation.skipped:
         sections.append("\n".join(["skipped:", *(f"  {path}: {reason}" for path, reason in evaluation.skipped)]))
@@ -39,28 +47,25 @@ def _short_names(paths: Sequence[str]) -> list[str]:
     return [path if names.count(name) > 1 else name for name, path in zip(names, paths)]
 
 
-def _file_rows(score: Score, names: Sequence[str]) -> list[str]:
+def _file_rows(score: Score, names: Sequence[str], rates: Sequence[int]) -> list[str]:
     width = max(len(score.name), *(len(name) for name in names), 4)
-    lines = [f"{score.name:{width}}  {'seconds':>8}" + "".join(f" {head:>8}" for head in _HEADS) + f" {'kb/s':>8}"]
+    lines = [f"{score.name:{width}}  {'seconds':>8}{_heads(rates)} {'kb/s':>8}"]
     for name, file in zip(names, score.files):
-        values = [getattr(file, key) for key in DISTANCES]
-        lines.append(f"{name:{width}}  {file.seconds:8.1f}{_cells(values)} {_kbps(file.bits_per_second):>8}")
+        lines.append(f"{name:{width}}  {file.seconds:8.1f}{_cells(file, rates)} {_kbps(file.bits_per_second):>8}")
     total = sum(file.seconds for file in score.files) / len(score.files)
-    means = _cells([score.mean(key) for key in DISTANCES])
-    lines.append(f"{'mean':{width}}  {total:8.1f}{means} {_kbps(score.mean('bits_per_second')):>8}")
+    lines.append(f"{'mean':{width}}  {total:8.1f}{_cells(score, rates)} {_kbps(score.mean('bits_per_second')):>8}")
     return lines
 
 
-def _score_rows(scores: Sequence[Score]) -> list[str]:
+def _score_rows(scores: Sequence[Score], rates: Sequence[int]) -> list[str]:
     width = max(len(score.name) for score in scores)
-    heads = "".join(f" {head:>8}" for head in _HEADS)
-    lines = [f"{'means over files':{width}} {heads} {'kb/s':>13} {'encode':>8} {'decode':>8}"]
+    lines = [f"{'means over files':{width}} {_heads(rates)} {'kb/s':>13} {'encode':>8} {'decode':>8}"]
     for score in scores:
         rate = _kbps(score.bits_per_second)
         if score.nominal_bits_per_second is not None:
             rate += f" ({_kbps(score.nominal_bits_per_second)})"
         speeds = "".join(f" {_speed(score.speed(way)):>8}" for way in ("encode", "decode"))
-        lines.append(f"{score.name:{width}} {_cells([score.mean(key) for key in DISTANCES])} {rate:>13}{speeds}")
+        lines.append(f"{score.name:{width}} {_cells(score, rates)} {rate:>13}{speeds}")
     return lines
 
 
@@ -83,8 +88,19 @@ def _codebook_rows(scores: Sequence[Score]) -> list[str]:
     return lines
 
 
-def _cells(values: Sequence[float | None]) -> str:
-    return "".join(f" {'–' if value is None else f'{value:.{digits}f}':>8}" for value, digits in zip(values, _DIGITS))
+def _heads(rates: Sequence[int]) -> str:
+    return "".join(
+        f" {head:>8}" for head in (*_HEADS.values(), *(f"hum {rate}" for rate in rates), *_LAST_HEADS.values())
+    )
+
+
+def _cells(score: Score | FileScore, rates: Sequence[int]) -> str:
+    """A file's measures, or the means over files."""
+    of = score.mean if isinstance(score, Score) else lambda key: getattr(score, key)
+    hums = score.hums() if isinstance(score, Score) else score.hum_db
+    values = [*map(of, _HEADS), *map(hums.get, rates), *map(of, _LAST_HEADS)]
+    digits = [2] * len(_HEADS) + [1] * len(rates) + [3, 2]
+    return "".join(f" {'–' if value is None else f'{value:.{d}f}':>8}" for value, d in zip(values, digits))
 
 
 def _kbps(bits_per_second: float | None) -> str:

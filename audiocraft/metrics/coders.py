@@ -32,13 +32,15 @@ class Coded:
 
 
 class Coder(tp.Protocol):
-    """`kind` is codec, codebooks (a codec with fewer of them) or opus; `bins` and `frame_rate` those of a codec."""
+    """`kind` is codec, codebooks (a codec with fewer of them) or opus; `bins` and `frame_rate` those of a codec.
+    `inner_rates`: Hz at which its decoder steps, where it could hum: the frame rate, and those of its layers."""
 
     name: str
     kind: str
     bins: int | None
     frame_rate: float | None
     codebooks: int | None
+    inner_rates: Sequence[float]
 
     def code(self, wav: torch.Tensor, sample_rate: int) -> Coded:
         """Wave [C, T] at `sample_rate` Hz → what came back, of the same shape."""
@@ -58,6 +60,7 @@ class CodecCoder:
     codebooks: int | None = None
     bins: int | None = field(init=False)
     frame_rate: float | None = field(init=False)
+    inner_rates: Sequence[float] = field(init=False)
 
     def __post_init__(self) -> None:
         self.bins = getattr(self.codec, "cardinality", None)
@@ -67,6 +70,7 @@ class CodecCoder:
             )
         self.codebooks = self.codebooks or self.codec.num_codebooks
         self.frame_rate = self.codec.sample_rate / self.codec.hop_length
+        self.inner_rates = self.codec.inner_rates
 
     @torch.no_grad()
     def code(self, wav: torch.Tensor, sample_rate: int) -> Coded:
@@ -95,6 +99,7 @@ class OpusCoder:
     bins: int | None = None
     frame_rate: float | None = None
     codebooks: int | None = None
+    inner_rates: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         check_opus()

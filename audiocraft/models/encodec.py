@@ -1,5 +1,6 @@
 """Audio codecs: what every one offers, and EnCodec (Défossez et al. 2022, "High Fidelity Neural Audio Compression")."""
 
+import math
 import typing as tp
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
@@ -63,6 +64,11 @@ class CompressionModel(ABC, nn.Module):
     def set_num_codebooks(self, n: int) -> None:
         """Use the first n codebooks from now on. Raises UserError if there are fewer."""
 
+    @property
+    def inner_rates(self) -> list[float]:
+        """Hz at which decoding steps, the frame rate first: where a codec can hum."""
+        return [self.sample_rate / self.hop_length]
+
     @staticmethod
     def get_pretrained(name: str, device: torch.device | str = "cpu") -> "CompressionModel":
         """Load a trained codec; for what `name` can be see `loaders.load_compression_model`."""
@@ -124,6 +130,12 @@ class EncodecModel(CompressionModel):
     def set_num_codebooks(self, n: int) -> None:
         """As CompressionModel.set_num_codebooks."""
         self.quantizer.set_num_codebooks(n)
+
+    @property
+    def inner_rates(self) -> list[float]:
+        """As CompressionModel.inner_rates: the frame rate, and the rate after each of the decoder's upsamplings."""
+        ratios = tp.cast(list[int], self.decoder.ratios)
+        return [self.sample_rate / self.hop_length * math.prod(ratios[:i]) for i in range(len(ratios))]
 
     def check_wav(self, x: torch.Tensor) -> None:
         """Raises UserError unless x is [B, channels, T] with at least one sample, and, but for training, all finite."""

@@ -14,6 +14,7 @@ from audiocraft.metrics.codec_eval import Evaluation, FileScore, Score, clips, e
 from audiocraft.metrics.codec_figure import draw, spectrogram_db, take_excerpt
 from audiocraft.metrics.codec_table import table
 from audiocraft.metrics.coders import CodecCoder, Coded, with_references
+from audiocraft.metrics.hearing import hum, onset_correlation, pitch_kept
 from audiocraft.models.builders import get_debug_compression_model
 from audiocraft.quantization import DummyQuantizer
 
@@ -42,7 +43,7 @@ def files(tmp_path: Path) -> list[Path]:
 class Gain:
     """A coder that changes the level and tells no bits."""
 
-    name, kind, bins, frame_rate, codebooks = "gain", "codec", None, None, None
+    name, kind, bins, frame_rate, codebooks, inner_rates = "gain", "codec", None, None, None, (50.0, 100.4, 2000.0)
 
     def code(self, wav: torch.Tensor, sample_rate: int) -> Coded:
         return Coded(0.5 * wav, 1e-3, 1e-3)
@@ -62,6 +63,10 @@ def test_numbers_are_those_of_the_metrics(files: list[Path]) -> None:
         log_mel_distance(estimate, original, RATE, 4000).item(), rel=1e-5
     )
     assert file.si_sdr_db == pytest.approx(si_sdr(estimate, original).item(), abs=1e-3)
+    assert file.pitch_kept == pitch_kept(estimate[0], original[0], RATE)
+    assert file.onsets == pytest.approx(onset_correlation(estimate[0], original[0], RATE))
+    assert codec.inner_rates == [50, 500, 4000]  # the last has no room for multiples
+    assert file.hum_db == {rate: pytest.approx(hum(estimate[0], original[0], RATE, rate)) for rate in (50, 500)}
     usage = codebook_usage(codes, 400)
     assert score.codebooks == usage and score.frames == 38
     assert score.bits_per_second == pytest.approx(25 * sum(np.log2(one.perplexity) for one in usage))
@@ -122,6 +127,8 @@ def test_a_long_file_is_the_sum_of_its_clips(tmp_path: Path) -> None:
     assert file.seconds == 32
     assert file.log_mel_db == pytest.approx(6.0, abs=0.1)
     assert file.si_sdr_db > 40
+    assert file.pitch_kept == 1 and file.onsets > 0.95
+    assert file.hum_db == {50: pytest.approx(0, abs=0.1), 100: pytest.approx(0, abs=0.1)}  # 2 kHz has no room
     assert score.codebooks == [] and score.bits_per_second == 0
     assert file.encode_speed == pytest.approx(32 / 2e-3)
 
@@ -131,6 +138,7 @@ def test_silence_has_no_ratios(tmp_path: Path, files: list[Path]) -> None:
     score = evaluate([CodecCoder(tiny(), "tiny")], [*files, tmp_path / "silent.wav"], RATE, 1).scores[0]
     silent = score.files[2]
     assert silent.stft is None and silent.si_sdr_db is None and silent.log_mel_db >= 0
+    assert silent.pitch_kept is None and silent.onsets is None and silent.hum_db == {}
     assert score.mean("si_sdr_db") == pytest.approx(np.mean([file.si_sdr_db for file in score.files[:2]]))
 
 
@@ -159,9 +167,12 @@ def test_broken_codecs_are_refused() -> None:
 def test_records_are_json() -> None:
     """Which knows no NaN."""
     nan, infinity = float("nan"), float("inf")
-    record = Score("x", "codec", [FileScore("a.wav", 1.0, nan, infinity, stft=0.5)], bits_per_second=nan).record()
+    file = FileScore("a.wav", 1.0, nan, infinity, hum_db={50: 2.0, 400: nan}, stft=0.5)
+    record = Score("x", "codec", [file], bits_per_second=nan).record()
     assert json.loads(json.dumps(record, allow_nan=False)) == record
-    assert record["mean"] == {"log_mel_db": None, "log_mel_below_4khz_db": None, "stft": 0.5, "si_sdr_db": None}
+    missing = dict.fromkeys(("log_mel_db", "log_mel_below_4khz_db", "pitch_kept", "onsets", "si_sdr_db"))
+    assert record["mean"] == {**missing, "hum_db": {"50": 2.0, "400": None}, "stft": 0.5}
+    assert record["files"][0]["hum_db"] == {"50": 2.0, "400": None}
     assert record["files"][0]["log_mel_db"] is None and record["bits_per_second"] is None
 
 
@@ -182,6 +193,8 @@ def test_table(result: tuple[Evaluation, list]) -> None:
     lines = table(evaluation, 2, "cpu").splitlines()
     assert lines[0] == "2 files, 0:02 min, compared at 32 kHz, 1 channel; on cpu, 2 threads"
     assert lines[2].split()[0] == "tiny" and [line.split()[0] for line in lines[3:6]] == ["a.wav", "b.wav", "mean"]
+    assert lines[2].endswith("log-mel  < 4 kHz    pitch   onsets   hum 50  hum 500     STFT   SI-SDR     kb/s")
+    assert float(lines[5].split()[6]) == pytest.approx(evaluation.scores[0].hums()[50], abs=0.06)
     mean = float(lines[5].split()[2])
     assert mean == pytest.approx(evaluation.scores[0].mean("log_mel_db"), abs=0.006)
     starts = [line.split("  ")[0] for line in lines]

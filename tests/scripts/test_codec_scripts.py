@@ -178,6 +178,9 @@ def test_the_card_says_what_the_files_say(
     for name in ("codec", "codec, 1 codebook", "Opus 12 kb/s"):
         mean = scores[name]["mean"]
         assert f"| {name} | {mean['log_mel_db']:.2f} | {mean['log_mel_below_4khz_db']:.2f} |" in text
+        assert all(f" | {hum:.1f} | " in text for hum in mean["hum_db"].values())
+    assert "".join(f" hum {rate} Hz |" for rate in scores["codec"]["mean"]["hum_db"]) + " kb/s |" in text
+    assert scores["codec"]["mean"]["hum_db"]
     assert f"| 4 | {scores['codec']['codebooks'][3]['used']} of 32 " in text
     assert "- It hums." in text and "Material: noise." in text
     assert str(sounds.parent) not in text
