@@ -311,5 +311,5 @@ def test_rotary_positions_in_more_or_less_precision():
 
 @pytest.mark.parametrize("reach", [-1, 2.5, "3"])
 def test_past_context_that_is_no_number_of_steps_is_refused(reach):
-    with pytest.raises(UserError, match="past_context=.* is no number of steps"):
+    with pytest.raises(UserError, match=r"past_context=.* is no number of steps"):
         StreamingMultiheadAttention(8, 2, causal=True, past_context=reach)
