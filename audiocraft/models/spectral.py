@@ -1,0 +1,179 @@
+"""A codec of envelopes and partials: no network, no phases in its codes, a minute of training.
+
+An envelope frame is 4 columns of 64 bands in log magnitudes; its codes are residual vectors in the space of its
+principal components. One codebook is a partial's pitch and level. `audiocraft.modules.sines` makes sound of them.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from ..errors import UserError
+from ..modules import partials, sines
+from ..quantization.base import QuantizedResult
+from .encodec import CompressionModel
+from .spectral_quantizer import SpectralQuantizer
+
+_PIECE = 512  # frames that are coded together
+_COLUMN_REACH = (sines.WINDOW - sines.HOP) // 2  # samples that a column's window reaches beyond it
+
+
+class SpectralModel(CompressionModel):
+    """Mono at 32 kHz, 50 frames per second, K codebooks: an envelope, a partial, and K - 2 that refine the envelope.
+
+    Args:
+        quantizer: the codebooks; everything else is fixed.
+    """
+
+    pool: torch.Tensor
+
+    def __init__(self, quantizer: SpectralQuantizer) -> None:
+        super().__init__()
+        self.channels, self.sample_rate = 1, sines.SAMPLE_RATE
+        self.hop_length = sines.FRAME
+        self.frame_rate = self.sample_rate // self.hop_length
+        self.quantizer = quantizer
+        self.register_buffer("pool", band_matrices()[0], persistent=False)
+
+    @property
+    def cardinality(self) -> int:
+        """Codes per codebook."""
+        return self.quantizer.bins
+
+    @property
+    def num_codebooks(self) -> int:
+        """Codebooks in use, K."""
+        return self.quantizer.num_codebooks
+
+    @property
+    def total_codebooks(self) -> int:
+        """Codebooks there are."""
+        return self.quantizer.total_codebooks
+
+    def set_num_codebooks(self, n: int) -> None:
+        """As CompressionModel.set_num_codebooks."""
+        self.quantizer.set_num_codebooks(n)
+
+    @property
+    def inner_rates(self) -> list[float]:
+        """As CompressionModel.inner_rates: frames, and columns of 5 ms."""
+        return [self.frame_rate, self.sample_rate / sines.HOP]
+
+    def forward(self, x: torch.Tensor) -> QuantizedResult:
+        """As CompressionModel.forward. In training mode nothing is decoded: x of the result are the coded envelopes
+        [B, COLUMNS * BANDS, F], the codebooks follow those of the input, and nothing takes a gradient."""
+        self.check_wav(x)
+        if self.training:
+            return self.quantizer(self.envelopes(x), self.frame_rate)
+        codes, _ = self.encode(x)
+        bandwidth = self.quantizer.bandwidth(codes, self.frame_rate)
+        return QuantizedResult(self.decode(codes)[..., : x.shape[-1]], codes, bandwidth, penalty=x.new_zeros(()))
+
+    def envelopes(self, x: torch.Tensor) -> torch.Tensor:
+        """wav [B, 1, T] → its envelopes in log10 magnitudes, [B, COLUMNS * BANDS, F]."""
+        frames = -(-x.shape[-1] // self.hop_length)
+        return envelope(_around(x[:, 0].float(), 0, frames, _COLUMN_REACH), self.pool).transpose(1, 2)
+
+    @torch.no_grad()
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """As CompressionModel.encode, of any length, in pieces. Raises UserError for a wrong shape, NaN or
+        infinities."""
+        self.check_wav(x)
+        frames = -(-x.shape[-1] // self.hop_length)
+        places = partials.start_places(len(x))
+        codes = []
+        for start in range(0, frames, _PIECE):
+            count = min(_PIECE, frames - start)
+            wav = _around(x[:, 0].float(), start, count, partials.REACH)
+            tones = partials.choose_partials(places, *partials.find_partials(wav)).to(x.device)
+            cut = partials.REACH - _COLUMN_REACH
+            codes.append(self.quantizer.encode_envelope(envelope(wav[:, cut : wav.shape[1] - cut], self.pool), tones))
+        return torch.cat(codes, dim=-1), None
+
+    @torch.no_grad()
+    def decode(self, codes: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
+        """As CompressionModel.decode, in pieces. Raises UserError for codes that do not exist."""
+        self.quantizer.check_codes(codes)
+        decoder, out = SpectralDecoder(self), []
+        state = decoder.start()
+        pieces = codes.split(_PIECE, dim=-1)
+        for i, piece in enumerate(pieces):
+            out.append(decoder.push(state, piece, last=i + 1 == len(pieces)))
+        return torch.cat(out, dim=-1)
+
+    def decode_latent(self, codes: torch.Tensor) -> torch.Tensor:
+        """codes [B, K, F] → latents [B, D, F], float32."""
+        return self.quantizer.decode(codes)
+
+    def check_wav(self, x: torch.Tensor) -> None:
+        """Raises UserError unless x is [B, 1, T] with at least one sample, and all finite."""
+        if x.dim() != 3 or x.shape[1] != self.channels or x.shape[2] == 0:
+            raise UserError(
+                f"the codec takes audio of shape [batch, {self.channels}, samples], not {list(x.shape)}; "
+                "convert it with audiocraft.data.audio_utils.convert_audio"
+            )
+        if not torch.stack(x.aminmax()).isfinite().all():
+            raise UserError("the audio holds NaN or infinite samples; clean it, e.g. with torch.nan_to_num")
+
+
+def envelope(wav: torch.Tensor, pool: torch.Tensor) -> torch.Tensor:
+    """wav [B, F * FRAME] with `_COLUMN_REACH` samples more on either side → log10 band magnitudes [B, F, COLUMNS *
+    BANDS]."""
+    window = torch.hann_window(sines.WINDOW, device=wav.device)
+    spectrum = torch.stft(wav, sines.WINDOW, sines.HOP, window=window, center=False, return_complex=True)
+    bands = torch.sqrt(spectrum.abs().square().transpose(1, 2) @ pool)
+    return torch.log10(bands + sines.FLOOR).unflatten(1, (-1, sines.COLUMNS)).flatten(2)
+
+
+def band_matrices() -> tuple[torch.Tensor, torch.Tensor]:
+    """How powers of bins become those of bands, [BINS, BANDS]: weighted means around centres evenly spaced in mel from
+    30 Hz on; and how magnitudes of bands become those of bins, [BANDS, BINS]: bins lie between bands."""
+    low, high = _mel(30.0), _mel(sines.SAMPLE_RATE / 2)
+    mel = torch.linspace(low, high, sines.BANDS + 2, dtype=torch.float64)
+    edges = 700 * (10 ** (mel / 2595) - 1) * (sines.WINDOW / sines.SAMPLE_RATE)  # in bins
+    k = torch.arange(sines.BINS, dtype=torch.float64)[:, None]
+    rise, fall = (k - edges[:-2]) / (edges[1:-1] - edges[:-2]), (edges[2:] - k) / (edges[2:] - edges[1:-1])
+    weight = torch.minimum(rise, fall).clamp(min=0)
+    # Low bands are narrower than a bin: they take the two bins beside them.
+    narrow = weight.sum(0) < 0.3
+    weight[:, narrow] = (1 - (k - edges[1:-1][narrow]).abs()).clamp(min=0)
+    spread = weight.T.clone()
+    spread[:, 0], spread[0, 0] = 0, 1
+    above = spread.sum(0) < 0.5 * (k[:, 0] > edges[-2])
+    spread[-1, above] = 1
+    return (weight / weight.sum(0)).float(), (spread / spread.sum(0).clamp(min=1e-6)).float()
+
+
+def _mel(hz: float) -> float:
+    return 2595 * math.log10(1 + hz / 700)
+
+
+def _around(wav: torch.Tensor, start: int, frames: int, reach: int) -> torch.Tensor:
+    """Frames of wav [B, T] with `reach` samples before and after, zeros beyond its ends."""
+    begin, end = start * sines.FRAME - reach, (start + frames) * sines.FRAME + reach
+    inside = wav[:, max(0, begin) : end]
+    return F.pad(inside, (max(0, -begin), end - max(0, begin) - inside.shape[1]))
+
+
+@dataclass
+class SpectralDecoder:
+    """codes → wav on streams, as the model's tables are when it is made; see `sines.SinesDecoder`."""
+
+    model: SpectralModel
+
+    def __post_init__(self) -> None:
+        quantizer = self.model.quantizer
+        tables = (quantizer.mean, quantizer.envelope_vectors(), band_matrices()[1])
+        self.channels = self.model.channels
+        self._sines = sines.SinesDecoder(*(table.detach().float().cpu().numpy() for table in tables))
+
+    def start(self) -> sines.SinesState:
+        """State of a new stream."""
+        return self._sines.start()
+
+    def push(self, state: sines.SinesState, codes: torch.Tensor, last: bool = False) -> torch.Tensor:
+        """codes [B, K, f] (f may be 0) → the wav [B, 1, t] that is final now."""
+        wav = self._sines.push(state, codes.cpu().numpy(), last)
+        return torch.from_numpy(wav)[:, None].to(codes.device)
