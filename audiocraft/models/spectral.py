@@ -5,8 +5,10 @@ principal components. One codebook is a partial's pitch and level. `audiocraft.m
 """
 
 import math
-from dataclasses import dataclass
+import typing as tp
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -73,24 +75,44 @@ class SpectralModel(CompressionModel):
 
     def envelopes(self, x: torch.Tensor) -> torch.Tensor:
         """wav [B, 1, T] → its envelopes in log10 magnitudes, [B, COLUMNS * BANDS, F]."""
-        frames = -(-x.shape[-1] // self.hop_length)
-        return envelope(_around(x[:, 0].float(), 0, frames, _COLUMN_REACH), self.pool).transpose(1, 2)
+        beyond = -x.shape[-1] % self.hop_length
+        wav = F.pad(x[:, 0].float(), (_COLUMN_REACH, _COLUMN_REACH + beyond))
+        return envelope(wav, self.pool).transpose(1, 2)
 
-    @torch.no_grad()
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
         """As CompressionModel.encode, of any length, in pieces. Raises UserError for a wrong shape, NaN or
         infinities."""
-        self.check_wav(x)
-        frames = -(-x.shape[-1] // self.hop_length)
-        places = partials.start_places(len(x))
-        codes = []
-        for start in range(0, frames, _PIECE):
-            count = min(_PIECE, frames - start)
-            wav = _around(x[:, 0].float(), start, count, partials.REACH)
-            tones = partials.choose_partials(places, *partials.find_partials(wav)).to(x.device)
-            cut = partials.REACH - _COLUMN_REACH
-            codes.append(self.quantizer.encode_envelope(envelope(wav[:, cut : wav.shape[1] - cut], self.pool), tones))
-        return torch.cat(codes, dim=-1), None
+        return torch.cat(list(self.encode_blocks([x])), dim=-1), None
+
+    @torch.no_grad()
+    def encode_blocks(self, wavs: tp.Iterable[torch.Tensor]) -> tp.Iterator[torch.Tensor]:
+        """As CompressionModel.encode_blocks."""
+        reach, size = partials.REACH, _PIECE * self.hop_length
+        held: torch.Tensor | None = None  # with `reach` samples before the next frame
+        places: partials.PlacesState | None = None
+        for wav in wavs:
+            if wav.shape[-1] == 0:
+                continue
+            self.check_wav(wav)
+            if held is None or places is None:
+                held, places = wav.new_zeros(len(wav), reach), partials.start_places(len(wav))
+            held = torch.cat([held, wav[:, 0].float()], dim=1)
+            while held.shape[1] >= size + 2 * reach:
+                yield self._codes(held[:, : size + 2 * reach], places)
+                held = held[:, size:]
+        if held is None or places is None:
+            raise UserError("there is nothing to code: the stream is empty; give at least one sample or frame")
+        while (left := held.shape[1] - reach) > 0:
+            frames = min(_PIECE, -(-left // self.hop_length))
+            end = frames * self.hop_length + 2 * reach
+            yield self._codes(F.pad(held, (0, max(0, end - held.shape[1])))[:, :end], places)
+            held = held[:, frames * self.hop_length :]
+
+    def _codes(self, wav: torch.Tensor, places: partials.PlacesState) -> torch.Tensor:
+        """Codes [B, K, F] of wav [B, F * FRAME], which has `partials.REACH` samples more on either side."""
+        tones = partials.choose_partials(places, *partials.find_partials(wav)).to(wav.device)
+        cut = partials.REACH - _COLUMN_REACH
+        return self.quantizer.encode_envelope(envelope(wav[:, cut : wav.shape[1] - cut], self.pool), tones)
 
     @torch.no_grad()
     def decode(self, codes: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
@@ -102,6 +124,10 @@ class SpectralModel(CompressionModel):
         for i, piece in enumerate(pieces):
             out.append(decoder.push(state, piece, last=i + 1 == len(pieces)))
         return torch.cat(out, dim=-1)
+
+    def stream_decoder(self, half: bool = False) -> "SpectralDecoder":
+        """As CompressionModel.stream_decoder."""
+        return SpectralDecoder(self)
 
     def decode_latent(self, codes: torch.Tensor) -> torch.Tensor:
         """codes [B, K, F] → latents [B, D, F], float32."""
@@ -150,30 +176,39 @@ def _mel(hz: float) -> float:
     return 2595 * math.log10(1 + hz / 700)
 
 
-def _around(wav: torch.Tensor, start: int, frames: int, reach: int) -> torch.Tensor:
-    """Frames of wav [B, T] with `reach` samples before and after, zeros beyond its ends."""
-    begin, end = start * sines.FRAME - reach, (start + frames) * sines.FRAME + reach
-    inside = wav[:, max(0, begin) : end]
-    return F.pad(inside, (max(0, -begin), end - max(0, begin) - inside.shape[1]))
-
-
 @dataclass
+class SpectralState:
+    """`sines.SinesState` in what a stream's state is made of: its counts, and its arrays once there are any."""
+
+    counts: list[int]
+    arrays: tuple[torch.Tensor, ...] | None = None
+
+
 class SpectralDecoder:
     """codes → wav on streams, as the model's tables are when it is made; see `sines.SinesDecoder`."""
 
-    model: SpectralModel
-
-    def __post_init__(self) -> None:
-        quantizer = self.model.quantizer
+    def __init__(self, model: SpectralModel) -> None:
+        quantizer = model.quantizer
         tables = (quantizer.mean, quantizer.envelope_vectors(), band_matrices()[1])
-        self.channels = self.model.channels
+        self.channels = model.channels
         self._sines = sines.SinesDecoder(*(table.detach().float().cpu().numpy() for table in tables))
 
-    def start(self) -> sines.SinesState:
+    def start(self) -> SpectralState:
         """State of a new stream."""
-        return self._sines.start()
+        return SpectralState([0] * len(_COUNTS))
 
-    def push(self, state: sines.SinesState, codes: torch.Tensor, last: bool = False) -> torch.Tensor:
+    def push(self, state: SpectralState, codes: torch.Tensor, last: bool = False) -> torch.Tensor:
         """codes [B, K, f] (f may be 0) → the wav [B, 1, t] that is final now."""
-        wav = self._sines.push(state, codes.cpu().numpy(), last)
+        inner = self._sines.start()
+        for name, count in zip(_COUNTS, state.counts):
+            setattr(inner, name, count)
+        for name, array in zip(_ARRAYS, state.arrays or ()):
+            setattr(inner, name, array.cpu().numpy())
+        wav = self._sines.push(inner, codes.cpu().numpy(), last)
+        state.counts = [getattr(inner, name) for name in _COUNTS]
+        state.arrays = tuple(torch.from_numpy(np.ascontiguousarray(getattr(inner, name))) for name in _ARRAYS)
         return torch.from_numpy(wav)[:, None].to(codes.device)
+
+
+_COUNTS = [part.name for part in fields(sines.SinesState) if part.type == "int" or part.type is int]
+_ARRAYS = [part.name for part in fields(sines.SinesState) if part.name not in _COUNTS]

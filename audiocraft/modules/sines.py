@@ -110,12 +110,14 @@ class SinesDecoder:
         state.frames += codes.shape[2]
         begin, end = state.columns // COLUMNS, state.frames if last else state.frames - _AFTER
         if end > begin:
-            amplitude, hz, rest = self._columns(state.codes, first, begin, end, last)
+            amplitude, hz, rest = self._columns(state.codes, first, begin, end)
             state.columns += rest.shape[1]
+            state.voices = state.voices.copy()  # whoever copied the state may share it
             state.tones = np.concatenate([state.tones, _oscillate(state.voices, amplitude, hz, begin == 0)], axis=1)
             state.waiting = np.concatenate([state.waiting, rest], axis=1)
             state.codes = state.codes[:, :, max(0, end - _BEFORE - first) :]
         if last and state.columns:
+            state.voices = state.voices.copy()
             state.tones = np.concatenate([state.tones, _hold(state.voices)], axis=1)
         self._settle(state, last)
         ready = min(state.tones.shape[1], state.rest.shape[1])
@@ -132,7 +134,7 @@ class SinesDecoder:
         return bands @ self.spread
 
     def _columns(
-        self, codes: np.ndarray, first: int, begin: int, end: int, last: bool
+        self, codes: np.ndarray, first: int, begin: int, end: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Columns of the frames from `begin` to `end`, of codes whose first is frame `first`: amplitudes and Hz
         [B, N, P], and magnitudes of the rest [B, N, BINS]."""
