@@ -9,8 +9,9 @@ import typer
 if tp.TYPE_CHECKING:
     import torch
 
+    from ..explore.bend import Player
     from ..explore.recipe import Recipe
-    from ..models.encodec import CompressionModel, EncodecModel
+    from ..models.encodec import CompressionModel
 
 _GIVEN = f"{__name__}.given"
 
@@ -106,7 +107,7 @@ class _Job(tp.NamedTuple):
     """What is done to each file."""
 
     codec: "CompressionModel"
-    player: "EncodecModel"
+    player: "Player"
     recipe: "Recipe"  # empty: drawn by the seed
     amount: float | None  # None: all, or drawn with the recipe
     seeds: range
@@ -201,7 +202,7 @@ def _bend_file(path: Path, wav: "torch.Tensor", source: dict[str, tp.Any], job: 
     from ..explore.recipe import bend_codes, parse_recipe, random_recipe, total_speed
     from .takes import save_take
 
-    device = next(job.player.parameters()).device
+    device = next(iter(job.codec.state_dict().values())).device
     with torch.no_grad():
         codes, scale = job.codec.encode(wav.to(device))
         for seed in job.seeds:

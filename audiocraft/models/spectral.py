@@ -118,12 +118,7 @@ class SpectralModel(CompressionModel):
     def decode(self, codes: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
         """As CompressionModel.decode, in pieces. Raises UserError for codes that do not exist."""
         self.quantizer.check_codes(codes)
-        decoder, out = SpectralDecoder(self), []
-        state = decoder.start()
-        pieces = codes.split(_PIECE, dim=-1)
-        for i, piece in enumerate(pieces):
-            out.append(decoder.push(state, piece, last=i + 1 == len(pieces)))
-        return torch.cat(out, dim=-1)
+        return SpectralDecoder(self).decode(codes)
 
     def stream_decoder(self, half: bool = False) -> "SpectralDecoder":
         """As CompressionModel.stream_decoder."""
@@ -185,13 +180,28 @@ class SpectralState:
 
 
 class SpectralDecoder:
-    """codes → wav on streams, as the model's tables are when it is made; see `sines.SinesDecoder`."""
+    """codes → wav on streams, as the model's tables are when it is made; see `sines.SinesDecoder`.
 
-    def __init__(self, model: SpectralModel) -> None:
-        quantizer = model.quantizer
-        tables = (quantizer.mean, quantizer.envelope_vectors(), band_matrices()[1])
+    `others`: codecs whose codebooks codes beyond the model's own read, one after the other; modulo their number, and in
+    the model's own codebook where they have none.
+    """
+
+    def __init__(self, model: SpectralModel, others: tp.Sequence[SpectralModel] = ()) -> None:
+        own = model.quantizer.envelope_vectors()
+        tables = [own]
+        for other in others:
+            found = other.quantizer.envelope_vectors()
+            read = torch.arange(own.shape[1]) % found.shape[1]
+            tables.append(torch.cat([found[: len(own), read].to(own), own[len(found) :]]))
+        arrays = (model.quantizer.mean, torch.cat(tables, dim=1), band_matrices()[1])
+        mean, books, spread = (array.detach().float().cpu().numpy() for array in arrays)
         self.channels = model.channels
-        self._sines = sines.SinesDecoder(*(table.detach().float().cpu().numpy() for table in tables))
+        self._sines = sines.SinesDecoder(mean, books, spread, own.shape[1])
+
+    def decode(self, codes: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
+        """codes [B, K, F] → wav [B, 1, F * FRAME], in pieces; codes are not checked. There is no scale."""
+        state, pieces = self.start(), codes.split(_PIECE, dim=-1)
+        return torch.cat([self.push(state, piece, i + 1 == len(pieces)) for i, piece in enumerate(pieces)], dim=-1)
 
     def start(self) -> SpectralState:
         """State of a new stream."""

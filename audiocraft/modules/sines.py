@@ -47,8 +47,8 @@ _GAIN = sum((_HANN[i * HOP : (i + 1) * HOP] ** 2 for i in range(COLUMNS)), np.ze
 
 
 def partial_of(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of partials → (Hz, 0 for none; level in dB), of the same shape."""
-    there = codes > 0
+    """Codes of partials → (Hz, 0 for none; level in dB), of the same shape; codes that no encoder makes are none."""
+    there = (codes > 0) & (codes < PARTIAL_CODES)
     pitch, level = np.divmod(np.maximum(codes - 1, 0), LEVELS)
     hz = LOWEST_HZ * 2.0 ** (pitch * (STEP_CENTS / 1200))
     return np.where(there, hz, 0.0), np.where(there, LOWEST_DB + STEP_DB * level, LOWEST_DB - STEP_DB)
@@ -89,12 +89,15 @@ class SinesDecoder:
 
     Args:
         mean: [COLUMNS * BANDS], log10 magnitudes of the mean envelope.
-        books: [K - 1, card, COLUMNS * BANDS], vectors of the envelope's codebooks, to be summed.
+        books: [K - 1, card, COLUMNS * BANDS], vectors of the envelope's codebooks, to be summed. Where they are those
+            of several codecs, one behind the other, a code beyond `bins` reads another's.
         spread: [BANDS, BINS], how bands become bins.
+        bins: codes per codebook; None for all there are.
     """
 
-    def __init__(self, mean: np.ndarray, books: np.ndarray, spread: np.ndarray) -> None:
+    def __init__(self, mean: np.ndarray, books: np.ndarray, spread: np.ndarray, bins: int | None = None) -> None:
         self.mean, self.books, self.spread = (part.astype(_F32) for part in (mean, books, spread))
+        self.bins = bins or books.shape[1]
 
     def start(self) -> SinesState:
         """State of a new stream."""
@@ -106,6 +109,8 @@ class SinesDecoder:
             _begin(state, codes)
         assert state.codes is not None
         first = state.frames - state.codes.shape[2]  # frame of the first that is held
+        own = np.where(codes < 0, codes, codes % self.bins)
+        codes = np.concatenate([codes[:, :TONES], own[:, TONES : TONES + 1], codes[:, TONES + 1 :]], axis=1)
         state.codes = np.concatenate([state.codes, codes], axis=2)
         state.frames += codes.shape[2]
         begin, end = state.columns // COLUMNS, state.frames if last else state.frames - _AFTER

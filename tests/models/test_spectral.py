@@ -159,3 +159,24 @@ def test_it_loads_from_a_folder_in_float16(codec: SpectralModel, tmp_path: Path)
     assert isinstance(loaded, SpectralModel) and loaded.quantizer.basis.dtype == torch.float32
     original = notes()
     assert pitch_kept(loaded(original).x[0], original[0], 32000) > 0.9
+
+
+def test_bent_codes(codec: SpectralModel) -> None:
+    """Holes are silent, no codebook is needed by another, and others' codebooks can be read."""
+    from audiocraft.explore import bend
+
+    def seeded() -> torch.Generator:
+        return torch.Generator().manual_seed(0)
+
+    codes, _ = codec.encode(notes())
+    player = bend.bent_player(codec, [("itself", codec)])
+    assert torch.equal(player.decode(codes), codec.decode(codes))
+    assert torch.equal(player.decode(bend.drop(codes, [2, 3], 1, seeded())), codec.decode(codes[:, :2]))
+    toneless = player.decode(bend.drop(codes, [sines.TONES], 1, seeded()))
+    mean = player.decode(bend.drop(codes, [0, 1, 2, 3], 1, seeded()))
+    assert (toneless - codec.decode(codes)).abs().max() > 0.1 and mean.isfinite().all()
+    assert torch.equal(player.decode(bend.lookup(codes, 1, 2048, 1, seeded())), codec.decode(codes))
+    other = bend.permute_codes(codes, [0, 1, 2, 3], 2048, 1, seeded())
+    assert player.decode(other).isfinite().all()
+    with pytest.raises(UserError, match="codes no spectra"):
+        bend.bent_player(codec, [("mini", builders.get_debug_compression_model())])

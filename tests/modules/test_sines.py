@@ -16,7 +16,7 @@ def decoder(level: float = -9.0, card: int = 64) -> SinesDecoder:
     spread = np.zeros((sines.BANDS, sines.BINS))
     spread[np.arange(sines.BINS) * sines.BANDS // sines.BINS, np.arange(sines.BINS)] = 1
     books = 0.3 * rng.standard_normal((3, card, width))
-    return SinesDecoder(np.full(width, level), books, spread)
+    return SinesDecoder(np.full(width, level), books, spread, bins=2048)
 
 
 def random_codes(clips: int, frames: int, card: int = 64) -> np.ndarray:
