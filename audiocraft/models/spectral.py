@@ -124,6 +124,12 @@ class SpectralModel(CompressionModel):
         """As CompressionModel.stream_decoder."""
         return SpectralDecoder(self)
 
+    def tables(self) -> dict[str, np.ndarray]:
+        """What decoding needs beside `sines`: `mean`, `basis` and `books` of the quantiser, and `spread`."""
+        quantizer = self.quantizer
+        tables = {"mean": quantizer.mean, "basis": quantizer.basis, "books": quantizer.books}
+        return {name: table.float().cpu().numpy() for name, table in {**tables, "spread": band_matrices()[1]}.items()}
+
     def decode_latent(self, codes: torch.Tensor) -> torch.Tensor:
         """codes [B, K, F] → latents [B, D, F], float32."""
         return self.quantizer.decode(codes)

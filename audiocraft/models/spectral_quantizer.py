@@ -60,17 +60,18 @@ class SpectralQuantizer(BaseQuantizer):
     def codebooks(self) -> torch.Tensor:
         """Vectors [K, bins, D] of the codebooks in use; a latent is their sum."""
         partials = tp.cast(torch.Tensor, self.partials)
-        vectors = list(F.pad(self._books, (0, partials.shape[1])))
+        vectors = list(F.pad(self.books, (0, partials.shape[1])))
         vectors.insert(sines.TONES, F.pad(partials, (self.rvq.dimension, 0)))
         return torch.stack(vectors[: self._used])
 
     @property
-    def _books(self) -> torch.Tensor:
+    def books(self) -> torch.Tensor:
+        """Vectors [K - 1, bins, components] of the envelope's codebooks."""
         return self.rvq.codebooks
 
     def envelope_vectors(self) -> torch.Tensor:
         """[K - 1, bins, COLUMNS * BANDS] of the envelope's codebooks, to be added to `mean`."""
-        return self._books @ self.basis.T
+        return self.books @ self.basis.T
 
     @torch.no_grad()
     def start_(self, envelopes: torch.Tensor, frames: int) -> None:

@@ -1,9 +1,12 @@
 """The spectral codec: codes, streams, tones that keep their pitch, what it refuses."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
@@ -17,6 +20,18 @@ from audiocraft.models.spectral import SpectralModel, SpectralState
 from audiocraft.models.spectral_quantizer import nearest_sums, partial_vectors
 from audiocraft.modules import sines
 
+# A process in which torch, and this package, cannot be imported.
+ALONE = """
+import runpy, sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "audiocraft", "onnx", "soundfile", "scipy"):
+            raise ImportError(name + " is blocked")
+sys.meta_path.insert(0, Blocked())
+sys.argv = sys.argv[1:]
+sys.path[0] = sys.argv[0].rpartition("/")[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 CONFIG = {
     "compression_model": "spectral",
     "spectral": {"dimension": 12},
@@ -180,3 +195,45 @@ def test_bent_codes(codec: SpectralModel) -> None:
     assert player.decode(other).isfinite().all()
     with pytest.raises(UserError, match="codes no spectra"):
         bend.bent_player(codec, [("mini", builders.get_debug_compression_model())])
+
+
+def test_a_model_on_it_plays_streams_and_is_played_without_torch(codec: SpectralModel, tmp_path: Path) -> None:
+    """Generation, stream and player make the same sound of the same codes."""
+    from audiocraft.inference.onnx_export import export_player
+    from audiocraft.models.lm import LMModel
+    from audiocraft.models.musicgen import MusicGen
+    from audiocraft.modules.codebooks_patterns import DelayedPatternProvider
+    from audiocraft.modules.conditioners import ConditionFuser, ConditioningProvider
+
+    torch.manual_seed(0)
+    lm = LMModel(
+        DelayedPatternProvider(4),
+        ConditioningProvider({}),
+        ConditionFuser({}),
+        n_q=4,
+        card=2048,
+        dim=16,
+        num_heads=2,
+        num_layers=1,
+        causal=True,
+    )
+    model = MusicGen("tiny", codec, lm.eval(), max_duration=2)
+    model.set_generation_params(duration=1.5)
+    whole = model.generate_unconditional(1, seed=3)
+    assert whole.shape == (1, 1, 48000) and whole.abs().max() > 1e-4
+    streamer, state = model.open_stream(seed=3)
+    chunks = []
+    while sum(chunk.shape[-1] for chunk in chunks) < 40000:
+        chunks.append(streamer.read(state))
+    streamed = torch.cat(chunks, dim=-1)[..., :40000]
+    torch.testing.assert_close(streamed, whole[..., :40000], atol=1e-5, rtol=0)
+
+    folder = export_player(model, tmp_path / "player", "none")
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", ALONE, str(folder / "player.py"), "--duration", "1.5", "--seed", "3"]
+    subprocess.run([*command, "--out", str(out)], check=True, capture_output=True, timeout=120)
+    played, rate = soundfile.read(next(out.glob("*.wav")), dtype="float32")
+    assert rate == 32000
+    expected = whole[0, 0].numpy()
+    plain = np.abs(expected) < 0.9  # the player rounds off what is louder
+    assert plain.mean() > 0.5 and np.abs(played - expected)[plain].max() < 1e-3
