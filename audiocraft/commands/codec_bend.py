@@ -56,6 +56,9 @@ def bend(
         list[str] | None,
         _operation("--lookup", "CODEC", "Read the codes in another codec's codebooks, of the same width."),
     ] = None,
+    buzz: Annotated[
+        bool, typer.Option("--buzz", help="A click per frame instead of tones and noise; of spectral codecs.")
+    ] = False,
     amount: Annotated[
         float | None,
         typer.Option("--amount", min=0, max=1, help="Share of frames, blocks or entries touched (default: all)."),
@@ -93,10 +96,11 @@ def bend(
     model = load_compression_model(codec, where)
     recipe = ctx.meta.get(_GIVEN, [])
     names = lookup_names(parse_recipe(recipe, model))
-    player = bent_player(model, [(name, load_compression_model(name, where)) for name in names])
+    player = bent_player(model, [(name, load_compression_model(name, where)) for name in names], buzz)
     check_folder(out)
     facts: dict[str, tp.Any] = {"codec": codec, "codec_fingerprint": _fingerprint(codec)}
     facts |= {"lookup": {name: _fingerprint(name) for name in names}} if names else {}
+    facts |= {"buzz": True} if buzz else {}
     facts |= {"device": str(where), "torch": torch.__version__}
     seed = int(torch.randint(1 << 31, ())) if seed is None else seed
     job = _Job(model, player, recipe, amount, range(seed, seed + num), start, duration, out, facts)
@@ -246,4 +250,5 @@ def _command(path: Path, seed: int, options: list[str], job: _Job) -> str:
     stretch = ["--start", str(job.start)] if job.start else []
     stretch += ["--duration", str(job.duration)] if job.duration is not None else []
     words = ["python", "-m", "audiocraft", "codec", "bend", str(path), "--codec", job.facts["codec"]]
+    words += ["--buzz"] if job.facts.get("buzz") else []
     return shlex.join([*words, "--seed", str(seed), *options, *stretch])

@@ -189,10 +189,10 @@ class SpectralDecoder:
     """codes → wav on streams, as the model's tables are when it is made; see `sines.SinesDecoder`.
 
     `others`: codecs whose codebooks codes beyond the model's own read, one after the other; modulo their number, and in
-    the model's own codebook where they have none.
+    the model's own codebook where they have none. `buzz`: clicks instead of tones and noise.
     """
 
-    def __init__(self, model: SpectralModel, others: tp.Sequence[SpectralModel] = ()) -> None:
+    def __init__(self, model: SpectralModel, others: tp.Sequence[SpectralModel] = (), buzz: bool = False) -> None:
         own = model.quantizer.envelope_vectors()
         tables = [own]
         for other in others:
@@ -202,7 +202,7 @@ class SpectralDecoder:
         arrays = (model.quantizer.mean, torch.cat(tables, dim=1), band_matrices()[1])
         mean, books, spread = (array.detach().float().cpu().numpy() for array in arrays)
         self.channels = model.channels
-        self._sines = sines.SinesDecoder(mean, books, spread, own.shape[1])
+        self._sines = sines.SinesDecoder(mean, books, spread, own.shape[1], buzz)
 
     def decode(self, codes: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
         """codes [B, K, F] → wav [B, 1, F * FRAME], in pieces; codes are not checked. There is no scale."""

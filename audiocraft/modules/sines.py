@@ -93,11 +93,14 @@ class SinesDecoder:
             of several codecs, one behind the other, a code beyond `bins` reads another's.
         spread: [BANDS, BINS], how bands become bins.
         bins: codes per codebook; None for all there are.
+        buzz: a click in the middle of each frame, coloured by the envelope, instead of partials and fitting phases.
     """
 
-    def __init__(self, mean: np.ndarray, books: np.ndarray, spread: np.ndarray, bins: int | None = None) -> None:
+    def __init__(
+        self, mean: np.ndarray, books: np.ndarray, spread: np.ndarray, bins: int | None = None, buzz: bool = False
+    ) -> None:
         self.mean, self.books, self.spread = (part.astype(_F32) for part in (mean, books, spread))
-        self.bins = bins or books.shape[1]
+        self.bins, self.buzz = bins or books.shape[1], buzz
 
     def start(self) -> SinesState:
         """State of a new stream."""
@@ -147,6 +150,7 @@ class SinesDecoder:
         stop = min(first + codes.shape[2], end + _AFTER)
         magnitude = self.envelope(codes[:, :, start - first : stop - first])
         hz, level = _sounding(codes, first, start, stop)
+        hz = np.zeros_like(hz) if self.buzz else hz
         amplitude, rest = _divide(magnitude, hz, level)
         amplitude = _levelled(amplitude, hz, level)
         kept = slice((begin - start) * COLUMNS, (end - start) * COLUMNS)
@@ -155,10 +159,11 @@ class SinesDecoder:
     def _settle(self, state: SinesState, last: bool) -> None:
         """Move what can be settled from `waiting` to `rest`."""
         done = []
+        settle = _click_block if self.buzz else _settle_block
         while state.waiting.shape[1] >= BLOCK + AHEAD:
-            done.append(_settle_block(state, BLOCK))
+            done.append(settle(state, BLOCK))
         while last and state.waiting.shape[1]:
-            done.append(_settle_block(state, min(BLOCK, state.waiting.shape[1])))
+            done.append(settle(state, min(BLOCK, state.waiting.shape[1])))
         if last and state.columns:
             done.append(state.tail / np.resize(_GAIN, _TAIL))
         for part in done:
@@ -319,6 +324,18 @@ def _settle_block(state: SinesState, commit: int) -> np.ndarray:
     state.tail = wav[:, commit * HOP :]
     state.waiting, state.spectra = state.waiting[:, commit:], spectra[:, commit:]
     state.turn = np.angle(spectra[:, -1]).astype(float)
+    return wav[:, : commit * HOP] / np.resize(_GAIN, commit * HOP)
+
+
+def _click_block(state: SinesState, commit: int) -> np.ndarray:
+    """As `_settle_block`: spectra whose phases are those of a click in the middle of their frame."""
+    number = state.begun + np.arange(commit)
+    place = WINDOW / 2 + FRAME / 2 - HOP / 2 - HOP * (number % COLUMNS)  # of the click in each column's window
+    phases = np.exp(-2j * np.pi * place[:, None] * np.arange(BINS) / WINDOW).astype(np.complex64)
+    pieces = np.fft.irfft(state.waiting[:, :commit] * phases, WINDOW, axis=2).astype(_F32) * _HANN
+    wav = _overlap(state.tail, pieces)
+    state.tail, state.waiting = wav[:, commit * HOP :], state.waiting[:, commit:]
+    state.begun += commit
     return wav[:, : commit * HOP] / np.resize(_GAIN, commit * HOP)
 
 

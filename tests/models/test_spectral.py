@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from audiocraft.errors import UserError
-from audiocraft.metrics.hearing import onset_correlation, pitch_kept
+from audiocraft.metrics.hearing import hum, onset_correlation, pitch_kept
 from audiocraft.models import builders, spectral
 from audiocraft.models.codec_init import get_codebooks
 from audiocraft.models.loaders import load_compression_model
@@ -193,6 +193,10 @@ def test_bent_codes(codec: SpectralModel) -> None:
     assert torch.equal(player.decode(bend.lookup(codes, 1, 2048, 1, seeded())), codec.decode(codes))
     other = bend.permute_codes(codes, [0, 1, 2, 3], 2048, 1, seeded())
     assert player.decode(other).isfinite().all()
+    buzz = bend.bent_player(codec, buzz=True).decode(codes)
+    assert hum(buzz[0], notes()[0], 32000, 50) > 15 and buzz.shape == mean.shape
+    with pytest.raises(UserError, match="--buzz goes with spectral codecs"):
+        bend.bent_player(builders.get_debug_compression_model(), buzz=True)
     with pytest.raises(UserError, match="codes no spectra"):
         bend.bent_player(codec, [("mini", builders.get_debug_compression_model())])
 
