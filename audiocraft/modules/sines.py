@@ -10,6 +10,7 @@ Shapes: B clips, K codebooks, F frames, N columns, P partials, T samples. Code -
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -305,12 +306,7 @@ def _settle_block(state: SinesState, commit: int) -> np.ndarray:
     columns, begun = magnitude.shape[1], state.spectra.shape[1]
     if columns > begun:
         state.spectra = np.concatenate([state.spectra, _first_phases(state, magnitude[:, begun:])], axis=1)
-    length = (columns - 1) * HOP + WINDOW
-    gain = np.zeros(length, _F32)
-    for n in range(1 - COLUMNS, columns):
-        inside = slice(max(0, n * HOP), n * HOP + WINDOW)
-        gain[inside] += _HANN[max(0, -n * HOP) :] ** 2
-    gain = np.maximum(gain, 1e-2)
+    gain = _gain_of(columns)
     spectra = state.spectra
     for round_ in range(ROUNDS + 1):
         pieces = np.fft.irfft(spectra, WINDOW, axis=2).astype(_F32) * _HANN
@@ -325,6 +321,15 @@ def _settle_block(state: SinesState, commit: int) -> np.ndarray:
     state.waiting, state.spectra = state.waiting[:, commit:], spectra[:, commit:]
     state.turn = np.angle(spectra[:, -1]).astype(float)
     return wav[:, : commit * HOP] / np.resize(_GAIN, commit * HOP)
+
+
+@lru_cache(maxsize=BLOCK + AHEAD)
+def _gain_of(columns: int) -> np.ndarray:
+    """Sum of squared windows over so many columns after full ones, [(columns - 1) * HOP + WINDOW]."""
+    gain = np.zeros((columns - 1) * HOP + WINDOW, _F32)
+    for n in range(1 - COLUMNS, columns):
+        gain[max(0, n * HOP) : n * HOP + WINDOW] += _HANN[max(0, -n * HOP) :] ** 2
+    return np.maximum(gain, 1e-2)
 
 
 def _click_block(state: SinesState, commit: int) -> np.ndarray:
@@ -357,8 +362,8 @@ def _first_phases(state: SinesState, magnitude: np.ndarray) -> np.ndarray:
     k = np.arange(BINS)
     peak = np.zeros(magnitude.shape, bool)
     peak[..., 1:-1] = (log[..., 1:-1] > log[..., :-2]) & (log[..., 1:-1] >= log[..., 2:])
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(log, ((0, 0), (0, 0), (4, 4)), mode="edge"), 9, axis=2)
-    peak &= log - around.mean(-1) > PEAK
+    sums = np.cumsum(np.pad(log, ((0, 0), (0, 0), (5, 4)), mode="edge"), axis=2)
+    peak &= log - (sums[..., 9:] - sums[..., :-9]) / 9 > PEAK
     below = np.maximum.accumulate(np.where(peak, k, -BINS), axis=-1)
     above = np.minimum.accumulate(np.where(peak, k, 2 * BINS)[..., ::-1], axis=-1)[..., ::-1]
     own = np.where(k - below <= above - k, below, above)  # the nearest peak
@@ -367,15 +372,15 @@ def _first_phases(state: SinesState, magnitude: np.ndarray) -> np.ndarray:
     number = (state.begun + np.arange(magnitude.shape[1]))[:, None]
     scattered = 2 * np.pi * (np.sin(12.9898 * k + 78.233 * (number % 4093)) * 43758.5453 % 1)
     state.begun += magnitude.shape[1]
-    left, mid, right = (np.take_along_axis(log, np.clip(own + d, 0, BINS - 1), -1) for d in (-1, 0, 1))
-    curve = left - 2 * mid + right
-    offset = np.clip(np.where(curve < 0, 0.5 * (left - right) / np.minimum(curve, -1e-9), 0.0), -0.5, 0.5)
+    clips, columns = np.arange(len(log))[:, None, None], np.arange(log.shape[1])[None, :, None]
+    left, mid, right = (log[clips, columns, np.clip(own + d, 0, BINS - 1)] for d in (-1, 0, 1))
+    curve = np.minimum(left - 2 * mid + right, -1e-9)
+    offset = np.clip(0.5 * (left - right) / curve, -0.5, 0.5)
     step = (own + offset) * (2 * np.pi * HOP / WINDOW) - np.pi * (k - own)
-    spectra = np.empty(magnitude.shape, np.complex64)
+    turns = np.empty(magnitude.shape)
     turn = state.turn
     for n in range(magnitude.shape[1]):
-        onward = (np.take_along_axis(turn, own[:, n], 1) + step[:, n]) % (2 * np.pi)
-        turn = np.where(carried[:, n], onward, scattered[n])
-        spectra[:, n] = magnitude[:, n] * np.exp(1j * turn)
+        onward = (turn[clips[:, 0], own[:, n]] + step[:, n]) % (2 * np.pi)
+        turn = turns[:, n] = np.where(carried[:, n], onward, scattered[n])
     state.turn = turn
-    return spectra
+    return magnitude * np.exp(1j * turns.astype(_F32))
