@@ -82,7 +82,7 @@ class SpectralModel(CompressionModel):
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
         """As CompressionModel.encode, of any length, in pieces. Raises UserError for a wrong shape, NaN or
         infinities."""
-        return torch.cat(list(self.encode_blocks([x])), dim=-1), None
+        return torch.cat(list(self.encode_blocks(x.split(_PIECE * self.hop_length, dim=-1) or [x])), dim=-1), None
 
     @torch.no_grad()
     def encode_blocks(self, wavs: tp.Iterable[torch.Tensor]) -> tp.Iterator[torch.Tensor]:
@@ -207,7 +207,12 @@ class SpectralDecoder:
     def decode(self, codes: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
         """codes [B, K, F] → wav [B, 1, F * FRAME], in pieces; codes are not checked. There is no scale."""
         state, pieces = self.start(), codes.split(_PIECE, dim=-1)
-        return torch.cat([self.push(state, piece, i + 1 == len(pieces)) for i, piece in enumerate(pieces)], dim=-1)
+        out, done = torch.empty(len(codes), self.channels, codes.shape[-1] * sines.FRAME, device=codes.device), 0
+        for i, piece in enumerate(pieces):
+            wav = self.push(state, piece, i + 1 == len(pieces))
+            out[..., done : done + wav.shape[-1]] = wav
+            done += wav.shape[-1]
+        return out
 
     def start(self) -> SpectralState:
         """State of a new stream."""
