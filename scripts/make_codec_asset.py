@@ -62,7 +62,8 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path 
         "version": __version__,
         "weights": chosen,
         "epochs": len(history),
-        "steps": updates_done(checkpoint),
+        # Where nothing takes a gradient the optimizer counts nothing.
+        "steps": updates_done(checkpoint) or len(history) * int(cfg.optim.updates_per_epoch or 0),
         "batch_size": int(cfg.dataset.batch_size),
         "segment_duration": float(cfg.dataset.segment_duration),
         "train_seconds": round(sum(epoch["train"]["duration"] for epoch in history if "train" in epoch)),

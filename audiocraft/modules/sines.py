@@ -33,7 +33,7 @@ UNDER_TONES = 0.15  # of the envelope stays in the rest where a partial is
 SAME_NOTE_CENTS = 100.0  # a partial that moves no farther than this glides
 
 PEAK, LOBE = 0.5, 2  # how far a peak's logarithm stands out of the 9 bins around it; bins on either side that it takes
-BLOCK, AHEAD, ROUNDS = 8, 6, 4  # columns whose phases are settled together, columns known beyond them, rounds
+BLOCK, AHEAD, ROUNDS = 8, 6, 2  # columns whose phases are settled together, columns known beyond them, rounds
 
 _BEFORE = PARTIALS - 1 + SMOOTHING // COLUMNS  # frames that a frame's columns depend on
 _AFTER = SMOOTHING // COLUMNS
