@@ -60,11 +60,16 @@ def card(folder: Path, trained_on: str | None, held_out: str | None, notes: list
     parameters = sum(parameter.numel() for parameter in codec.parameters())
     kbps = codec.frame_rate * codec.num_codebooks * math.log2(codec.cardinality) / 1000
     megabytes = (folder / "model.safetensors").stat().st_size / 1e6
+    spectral = "spectral" in cfg
+    # It has no parameters that a gradient moves: its tables count.
+    tables = sum(table.numel() for table in codec.state_dict().values()) if spectral else parameters
+    kind = "A spectral codec, envelopes and partials without a network" if spectral else "A small EnCodec"
+    size = f"{tables:,} {'numbers' if spectral else 'parameters besides the codebooks'}"
     sections = [
         f"# {name}",
-        f"A small EnCodec ({channels(codec.channels)}, {codec.sample_rate / 1000:g} kHz): {codec.frame_rate:g} frames "
+        f"{kind} ({channels(codec.channels)}, {codec.sample_rate / 1000:g} kHz): {codec.frame_rate:g} frames "
         f"per second, {codec.num_codebooks} codebooks of {codec.cardinality} codes, {kbps:.1f} kb/s; "
-        f"{parameters:,} parameters besides the codebooks, {megabytes:.1f} MB on disk. ",
+        f"{size}, {megabytes:.1f} MB on disk. ",
     ]
     with reading(folder / "training.json"):
         noncommercial = is_noncommercial(" ".join(begun for run in runs for begun in run.get("continue_from", [])))

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-MODEL_KEYS = ("solver", "sample_rate", "channels", "compression_model", "encodec", "seanet", "rvq")
+MODEL_KEYS = ("solver", "sample_rate", "channels", "compression_model", "encodec", "seanet", "spectral", "rvq")
 _MOST_RUNS = 20  # that may have gone on from each other
 TRAINING_KEYS = ("seed", "losses", "balancer", "mel", "msspec", "optim", "schedule")
 
@@ -37,6 +37,7 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path 
 
     from audiocraft import __version__
     from audiocraft.errors import UserError
+    from audiocraft.models.builders import is_codec
     from audiocraft.utils.checkpoint import load_checkpoint, resolve_checkpoint_path
     from audiocraft.utils.files import atomic_path
     from audiocraft.utils.weights import package_config, select_state
@@ -46,7 +47,7 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path 
         raise UserError(f"{run} leads to no checkpoint; give a run's signature, folder or .th file")
     checkpoint = load_checkpoint(path)
     cfg = package_config(checkpoint, path)
-    if "seanet" not in cfg:
+    if not is_codec(cfg):
         raise UserError(f"{path} is not a run of solver=compression/…; give a codec run")
     chosen, weights = select_state(checkpoint, state, path)
     kind = getattr(torch, dtype)
@@ -61,7 +62,8 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path 
         "version": __version__,
         "weights": chosen,
         "epochs": len(history),
-        "steps": updates_done(checkpoint),
+        # Where nothing takes a gradient the optimizer counts nothing.
+        "steps": updates_done(checkpoint) or len(history) * int(cfg.optim.updates_per_epoch or 0),
         "batch_size": int(cfg.dataset.batch_size),
         "segment_duration": float(cfg.dataset.segment_duration),
         "train_seconds": round(sum(epoch["train"]["duration"] for epoch in history if "train" in epoch)),

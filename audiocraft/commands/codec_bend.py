@@ -9,8 +9,9 @@ import typer
 if tp.TYPE_CHECKING:
     import torch
 
+    from ..explore.bend import Player
     from ..explore.recipe import Recipe
-    from ..models.encodec import CompressionModel, EncodecModel
+    from ..models.encodec import CompressionModel
 
 _GIVEN = f"{__name__}.given"
 
@@ -55,6 +56,9 @@ def bend(
         list[str] | None,
         _operation("--lookup", "CODEC", "Read the codes in another codec's codebooks, of the same width."),
     ] = None,
+    buzz: Annotated[
+        bool, typer.Option("--buzz", help="A click per frame instead of tones and noise; of spectral codecs.")
+    ] = False,
     amount: Annotated[
         float | None,
         typer.Option("--amount", min=0, max=1, help="Share of frames, blocks or entries touched (default: all)."),
@@ -92,10 +96,11 @@ def bend(
     model = load_compression_model(codec, where)
     recipe = ctx.meta.get(_GIVEN, [])
     names = lookup_names(parse_recipe(recipe, model))
-    player = bent_player(model, [(name, load_compression_model(name, where)) for name in names])
+    player = bent_player(model, [(name, load_compression_model(name, where)) for name in names], buzz)
     check_folder(out)
     facts: dict[str, tp.Any] = {"codec": codec, "codec_fingerprint": _fingerprint(codec)}
     facts |= {"lookup": {name: _fingerprint(name) for name in names}} if names else {}
+    facts |= {"buzz": True} if buzz else {}
     facts |= {"device": str(where), "torch": torch.__version__}
     seed = int(torch.randint(1 << 31, ())) if seed is None else seed
     job = _Job(model, player, recipe, amount, range(seed, seed + num), start, duration, out, facts)
@@ -106,7 +111,7 @@ class _Job(tp.NamedTuple):
     """What is done to each file."""
 
     codec: "CompressionModel"
-    player: "EncodecModel"
+    player: "Player"
     recipe: "Recipe"  # empty: drawn by the seed
     amount: float | None  # None: all, or drawn with the recipe
     seeds: range
@@ -201,7 +206,7 @@ def _bend_file(path: Path, wav: "torch.Tensor", source: dict[str, tp.Any], job: 
     from ..explore.recipe import bend_codes, parse_recipe, random_recipe, total_speed
     from .takes import save_take
 
-    device = next(job.player.parameters()).device
+    device = next(iter(job.codec.state_dict().values())).device
     with torch.no_grad():
         codes, scale = job.codec.encode(wav.to(device))
         for seed in job.seeds:
@@ -245,4 +250,5 @@ def _command(path: Path, seed: int, options: list[str], job: _Job) -> str:
     stretch = ["--start", str(job.start)] if job.start else []
     stretch += ["--duration", str(job.duration)] if job.duration is not None else []
     words = ["python", "-m", "audiocraft", "codec", "bend", str(path), "--codec", job.facts["codec"]]
+    words += ["--buzz"] if job.facts.get("buzz") else []
     return shlex.join([*words, "--seed", str(seed), *options, *stretch])

@@ -8,7 +8,11 @@ import typer
 from .folder import exit_if_stopped, train_on
 
 # From trained weights: a lower rate, and less of it.
-_FINE_TUNING = ["optim.lr=2e-4", "optim.epochs=8", "schedule.cosine.warmup=50"]
+_FINE_TUNING = {
+    "encodec": ["optim.lr=2e-4", "optim.epochs=8", "schedule.cosine.warmup=50"],
+    "spectral": ["optim.epochs=4"],
+}
+_RECIPES = {"encodec": "encodec_mini_32khz", "spectral": "spectral_32khz"}
 
 
 def train(
@@ -22,18 +26,26 @@ def train(
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="Epochs of 100 steps; more than before trains a run on.")
     ] = None,
+    kind: Annotated[
+        str, typer.Option("--kind", help="From nothing: encodec, as mini_32khz, or spectral, without a network.")
+    ] = "encodec",
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> object:
     """Train a codec on a folder of audio. The same command again resumes, after Ctrl-C too.
 
-    It has the shape of mini_32khz. A codec hears everything as what it was trained on: that is the instrument.
+    It has the shape of the one that it begins with. A codec hears everything as what it was trained on: that is the
+    instrument.
     """
+    from ..errors import UserError
     from ..utils.overrides import quote
 
-    recipe = ["solver=compression/encodec_mini_32khz"]
+    if kind not in _RECIPES:
+        raise UserError(f"--kind {kind} is not served; choose one of {', '.join(_RECIPES)}")
+    begin: list[str] = []
     if start != "nothing":
-        start = _find(start)
-        recipe += [f"continue_from={quote(start)}", *_FINE_TUNING]
+        start, kind = _find(start)
+        begin = [f"continue_from={quote(start)}", *_FINE_TUNING[kind]]
+    recipe = [f"solver=compression/{_RECIPES[kind]}", *begin]
     if epochs is not None:
         recipe.append(f"optim.epochs={epochs}")
     if device != "auto":
@@ -50,17 +62,22 @@ def train(
     return result
 
 
-def _find(codec: str) -> str:
-    """The name of a codec to begin with, as the configuration takes it; asked before a long look through the folder.
+def _find(codec: str) -> tuple[str, str]:
+    """The name of a codec to begin with, as the configuration takes it, and its kind; asked before a long look through
+    the folder.
 
     Raises:
         UserError: there is none of that name, or no name.
     """
     from ..errors import UserError
+    from ..models.loaders import codec_package
     from ..models.locate import find_codec, shipped_codec
+    from ..utils.weights import package_config
 
     if not codec.strip():
         raise UserError("--from is empty; name a codec, or begin anew with --from nothing")
     find_codec(codec)
+    package = codec_package(codec)
+    kind = "spectral" if "spectral" in package_config(package, package["path"]) else "encodec"
     is_bare = "/" not in codec and not Path(codec).exists()
-    return f"//pretrained/{codec}" if is_bare and shipped_codec(codec) else codec
+    return f"//pretrained/{codec}" if is_bare and shipped_codec(codec) else codec, kind

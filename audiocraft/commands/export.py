@@ -13,13 +13,14 @@ def export(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the model.")],
     format: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--format",
             help="peer (state_dict.bin, as audiocraft reads it), safetensors (model.safetensors, config.yaml and a "
-            "model card, ready for hf upload) or onnx (with a player that needs no torch).",
+            "model card, ready for hf upload) or onnx (with a player that needs no torch). Default: peer, or "
+            "safetensors for what audiocraft cannot decode.",
         ),
-    ] = "peer",
+    ] = None,
     quantize: Annotated[
         str | None,
         typer.Option(
@@ -46,15 +47,16 @@ def export(
 
     from ..errors import UserError
     from ..models.export import FORMATS, export_model
+    from ..utils.weights import WEIGHTS_FILE
 
-    if format not in FORMATS:
+    if format is not None and format not in FORMATS:
         raise UserError(f"there is no format {format!r}; choose one of {', '.join((*FORMATS, 'onnx'))}")
     if quantize is not None:
-        raise UserError(f"--quantize goes with --format onnx, not {format}; leave it out")
+        raise UserError(f"--quantize goes with --format onnx, not {format or 'the others'}; leave it out")
     folder = export_model(model, out, state, epoch, replace, format)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.suffix in (".bin", ".safetensors")) / 2**20
     typer.echo(f"{folder}: {size:.1f} MiB")
-    if format == "safetensors":
+    if (folder / WEIGHTS_FILE).is_file():
         typer.echo("upload: " + shlex.join(["hf", "upload", f"NAME/{folder.resolve().name}", str(folder)]))
     if _plays(folder):
         takes = shlex.join(["--out", str(folder / "takes")])

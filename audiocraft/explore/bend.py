@@ -18,6 +18,7 @@ import torch
 
 from ..errors import UserError
 from ..models.encodec import CompressionModel, EncodecModel
+from ..models.spectral import SpectralDecoder, SpectralModel
 from ..quantization import BaseQuantizer, ResidualVectorQuantizer
 
 HOLE = -1
@@ -162,16 +163,37 @@ def _replace(codes: torch.Tensor, books: Sequence[int], new: torch.Tensor, touch
     return codes
 
 
-def bent_player(codec: CompressionModel, others: Sequence[tuple[str, CompressionModel]] = ()) -> EncodecModel:
-    """A codec in evaluation mode whose `decode` takes bent codes. It shares encoder and decoder with `codec`.
+class Player(tp.Protocol):
+    """What plays bent codes."""
+
+    def decode(self, codes: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
+        """Bent codes [B, K, F] → wav [B, C, T]."""
+        ...
+
+
+def bent_player(
+    codec: CompressionModel, others: Sequence[tuple[str, CompressionModel]] = (), buzz: bool = False
+) -> Player:
+    """What decodes bent codes as a codec in evaluation mode decodes its own.
 
     Args:
         codec: its decoder plays.
         others: names and codecs whose codebooks `lookup` can read. A code is read modulo their cardinality, and in the
             codec's own codebook where they have none.
+        buzz: let a spectral codec click once a frame instead of sounding tones and noise.
     Raises:
-        UserError: the codec has no codebooks, or another's vectors are of another width.
+        UserError: the codec has no codebooks, another's vectors are of another width or kind, or it has a voice of its
+            own and cannot buzz.
     """
+    if isinstance(codec, SpectralModel):
+        spectral = [other for _, other in others if isinstance(other, SpectralModel)]
+        if strange := [name for name, other in others if not isinstance(other, SpectralModel)]:
+            raise UserError(f"{strange[0]} codes no spectra, as the codec does; look codes up in a codec of its kind")
+        return SpectralDecoder(codec, spectral, buzz)
+    if buzz:
+        raise UserError(
+            "--buzz goes with spectral codecs, whose phases are free; leave it out, or give another --codec"
+        )
     own = _codebooks(codec, "the codec")
     tables = [own]
     for name, other in others:

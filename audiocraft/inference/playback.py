@@ -5,9 +5,8 @@ import typing as tp
 import torch
 from torch import Tensor
 
-from ..errors import UserError
 from ..models.codec_blocks import BlockDecoder, decode_long
-from ..models.encodec import CompressionModel, EncodecModel
+from ..models.encodec import CompressionModel, EncodecModel, StreamDecoder
 from ..models.lm import LMModel
 from ..modules.chunked import can_stream
 from ..modules.sampling import SamplingParams
@@ -31,7 +30,7 @@ class Playback:
         self._lm, self._codec = lm, codec
         self.precision = resolve_precision(precision, lm.device)
         self._playing: PlayingLM | None = None
-        self._decoder: BlockDecoder | None = None
+        self._decoder: StreamDecoder | None = None
         self._decoder_versions: tp.Any = None
 
     def __getstate__(self) -> dict[str, tp.Any]:
@@ -50,17 +49,15 @@ class Playback:
         return self._playing
 
     @property
-    def codec(self) -> BlockDecoder:
+    def codec(self) -> StreamDecoder:
         """The codec's decoder as its weights are now, for streams.
 
         Raises:
             UserError: it has to know the whole signal first.
         """
-        if not isinstance(self._codec, EncodecModel):
-            raise UserError(f"a codec of type {type(self._codec).__name__} cannot be streamed; use an EnCodec")
         current = versions(self._codec)
         if self._decoder is None or self._decoder_versions != current:
-            self._decoder = BlockDecoder(self._codec, half=self.precision == "int8")
+            self._decoder = self._codec.stream_decoder(half=self.precision == "int8")
             self._decoder_versions = current
         return self._decoder
 
@@ -86,5 +83,5 @@ class Playback:
         codec = self._codec
         if codes.device.type == "cpu" and isinstance(codec, EncodecModel) and can_stream(codec.decoder):
             codec.quantizer.check_codes(codes)
-            return decode_long(codec, codes, None, self.codec)
+            return decode_long(codec, codes, None, tp.cast(BlockDecoder, self.codec))
         return codec.decode(codes, None)

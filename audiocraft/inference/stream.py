@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.codec_blocks import BlockDecoder
+from ..models.encodec import StreamDecoder
 from ..modules.chunked import LSTMState
 from .song import Progress, SongDecoder, SongState
 
@@ -62,7 +62,7 @@ class Streamer:
         chunk: seconds of sound per chunk; the first are shorter.
     """
 
-    def __init__(self, songs: SongDecoder, codec: BlockDecoder, frame_rate: float, chunk: float) -> None:
+    def __init__(self, songs: SongDecoder, codec: StreamDecoder, frame_rate: float, chunk: float) -> None:
         self.songs = songs
         self.codec = codec
         self.chunk = max(1, round(chunk * frame_rate))

@@ -26,6 +26,8 @@ from ..quantization import BaseQuantizer, DummyQuantizer, ResidualVectorQuantize
 from ..utils.left_out import missing
 from .encodec import CompressionModel, EncodecModel
 from .lm import LMModel
+from .spectral import SpectralModel
+from .spectral_quantizer import SpectralQuantizer
 
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -85,11 +87,18 @@ def get_encodec_autoencoder(encoder_name: str, cfg: "DictConfig") -> tuple[SEANe
     )
 
 
+def is_codec(cfg: "DictConfig") -> bool:
+    """Whether a config describes a codec."""
+    return "encodec" in cfg or "spectral" in cfg
+
+
 def get_compression_model(cfg: "DictConfig") -> CompressionModel:
-    """Codec from nodes encodec, seanet and rvq, with random weights, on torch's default device."""
+    """Codec from nodes encodec, seanet and rvq, or spectral and rvq, with random weights, on torch's default device."""
     name = cfg.get("compression_model", "encodec")
+    if name == "spectral":
+        return _construct("spectral", _spectral_model, {"cfg": cfg, **_node(cfg, "spectral")})
     if name != "encodec":
-        raise UserError(f"unknown compression_model '{name}'; choose encodec")
+        raise UserError(f"unknown compression_model '{name}'; choose encodec or spectral")
     kwargs = _node(cfg, "encodec")
     kwargs.pop("renorm", None)  # an early name of the peer for a scheme that none of its models kept
     for key in ("sample_rate", "channels"):
@@ -102,6 +111,11 @@ def get_compression_model(cfg: "DictConfig") -> CompressionModel:
         raise UserError(f"a frame of {encoder.hop_length} samples lasts over a second; lower seanet.ratios")
     parts = {"encoder": encoder, "decoder": decoder, "quantizer": quantizer, "frame_rate": frame_rate}
     return _construct("encodec", EncodecModel, {**kwargs, **parts})
+
+
+def _spectral_model(cfg: "DictConfig", dimension: int) -> SpectralModel:
+    """`dimension`: principal components of the envelope; rvq are its codebooks, one fewer than the codec's."""
+    return SpectralModel(SpectralQuantizer(get_quantizer("rvq", cfg, dimension)))  # type: ignore[arg-type]
 
 
 def get_debug_compression_model(device: torch.device | str = "cpu", sample_rate: int = 32000) -> CompressionModel:

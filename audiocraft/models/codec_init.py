@@ -9,6 +9,7 @@ from ..errors import UserError
 from ..quantization import ResidualVectorQuantizer
 from .encodec import CompressionModel
 from .lm import LMModel
+from .spectral_quantizer import SpectralQuantizer
 
 
 def get_codebooks(codec: CompressionModel) -> Tensor:
@@ -18,7 +19,7 @@ def get_codebooks(codec: CompressionModel) -> Tensor:
         UserError: the codec has no codebooks of vectors.
     """
     quantizer = getattr(codec, "quantizer", None)
-    if not isinstance(quantizer, ResidualVectorQuantizer):
+    if not isinstance(quantizer, ResidualVectorQuantizer | SpectralQuantizer):
         raise UserError("the codec has no codebooks to start from; set init_from_codec=0")
     return quantizer.codebooks.float()
 

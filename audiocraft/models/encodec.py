@@ -12,9 +12,22 @@ from ..errors import UserError
 from ..quantization.base import BaseQuantizer, QuantizedResult
 from ..utils.device import full_float32
 from ..utils.left_out import missing
-from .codec_blocks import decode_blocks, decode_long, encode_blocks, encode_long, needs_blocks
+from .codec_blocks import BlockDecoder, decode_blocks, decode_long, encode_blocks, encode_long, needs_blocks
 
 __all__ = ["CompressionModel", "EncodecModel", "decode_blocks", "encode_blocks"]
+
+
+class StreamDecoder(tp.Protocol):
+    """codes → wav on streams; holds no state of its own."""
+
+    channels: int
+
+    def start(self) -> tp.Any:
+        """State of a new stream, made of dataclasses, lists and tensors with the clips first."""
+
+    def push(self, state: tp.Any, codes: torch.Tensor, last: bool = False) -> torch.Tensor:
+        """codes [B, K, f] (f may be 0) → the wav [B, C, t] that is final now."""
+        ...
 
 
 class CompressionModel(ABC, nn.Module):
@@ -68,6 +81,19 @@ class CompressionModel(ABC, nn.Module):
     def inner_rates(self) -> list[float]:
         """Hz at which decoding steps, the frame rate first: where a codec can hum."""
         return [self.sample_rate / self.hop_length]
+
+    def encode_blocks(self, wavs: tp.Iterable[torch.Tensor]) -> tp.Iterator[torch.Tensor]:
+        """Stream of wav [B, C, t], t of any size → stream of codes [B, K, f]; joined, they are the codes of the joined
+        input. Raises UserError for an empty stream, a wrong shape, or a codec that must know the whole signal first."""
+        raise UserError(f"a codec of type {type(self).__name__} cannot take streams; use encode() on whole files")
+
+    def stream_decoder(self, half: bool = False) -> StreamDecoder:
+        """Decodes streams with the weights as they are now; `half`: weights in float16 where that is faster.
+
+        Raises:
+            UserError: the codec must know the whole signal first.
+        """
+        raise UserError(f"a codec of type {type(self).__name__} cannot be streamed; use an EnCodec")
 
     @staticmethod
     def get_pretrained(name: str, device: torch.device | str = "cpu") -> "CompressionModel":
@@ -136,6 +162,14 @@ class EncodecModel(CompressionModel):
         """As CompressionModel.inner_rates: the frame rate, and the rate after each of the decoder's upsamplings."""
         ratios = tp.cast(list[int], self.decoder.ratios)
         return [self.sample_rate / self.hop_length * math.prod(ratios[:i]) for i in range(len(ratios))]
+
+    def encode_blocks(self, wavs: tp.Iterable[torch.Tensor]) -> tp.Iterator[torch.Tensor]:
+        """As CompressionModel.encode_blocks."""
+        return encode_blocks(self, wavs)
+
+    def stream_decoder(self, half: bool = False) -> BlockDecoder:
+        """As CompressionModel.stream_decoder."""
+        return BlockDecoder(self, half)
 
     def check_wav(self, x: torch.Tensor) -> None:
         """Raises UserError unless x is [B, channels, T] with at least one sample, and, but for training, all finite."""

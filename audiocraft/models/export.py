@@ -37,7 +37,7 @@ from ..utils.weights import (
 )
 from . import loaders, local_t5, locate
 from .genmodel import check_match
-from .layouts import MODEL_FILES, ModelContent, peer_files, safetensors_files, saving, text_file
+from .layouts import MODEL_FILES, ModelContent, is_ours, peer_files, safetensors_files, saving, text_file
 from .lm import LMModel
 from .model_card import CARD_FILE
 
@@ -92,7 +92,7 @@ def export_model(
     state: str | None = None,
     epoch: int | None = None,
     replace: bool = False,
-    format: str = "peer",
+    format: str | None = None,
 ) -> Path:
     """Write a run, or a model of any layout, as a model folder.
 
@@ -102,16 +102,23 @@ def export_model(
         state: of a run: `ema`, `best` or `model`; None for the averaged weights where the run kept some, else the last.
         epoch: of a run: take the checkpoint kept for this epoch (1 is the first); None takes the last one.
         replace: also replace another model in that folder.
-        format: `peer` or `safetensors`.
+        format: `peer` or `safetensors`; None for `peer` where the peer can decode it.
     Returns:
         The folder.
     Raises:
-        UserError: no such model, epoch, state or format, another model in the folder, a damaged file, a full disk.
+        UserError: no such model, epoch, state or format, one that the peer cannot decode in its format, another model
+            in the folder, a damaged file, a full disk.
     """
-    if format not in FORMATS:
+    if format is not None and format not in FORMATS:
         raise UserError(f"there is no format {format!r}; choose one of {', '.join(FORMATS)}")
     out_dir = Path(out_dir)
     content = read_model(model, state, epoch)
+    if format == "peer" and is_ours(content.codec):
+        raise UserError(
+            f"audiocraft has no codec of the kind that {model} decodes with; use --format safetensors or onnx, or "
+            "train with --codec //pretrained/mini_32khz"
+        )
+    format = format or ("safetensors" if is_ours(content.codec) else "peer")
     if Path(model).expanduser().is_dir() and out_dir.resolve() == Path(model).expanduser().resolve():
         raise UserError(f"{out_dir} is the model itself; give another --out")
     if not replace:
@@ -184,7 +191,7 @@ def _run_content(path: Path, state: str | None) -> ModelContent:
         "version": __version__,
     }
     if codec is None:
-        own = taken.package("encodec", "codec")
+        own = taken.package("spectral" if "spectral" in taken.cfg else "encodec", "codec")
         loaders.build_compression_model({**own, "path": path})
         return ModelContent(own, facts=facts)
     lm = taken.package("transformer_lm", "MusicGen")

@@ -18,6 +18,7 @@ from ..utils.weights import (
     WEIGHTS_FILE,
     Package,
     as_float32,
+    package_config,
     write_safetensors,
 )
 from .locate import INCLUDED_CODEC
@@ -48,6 +49,11 @@ class ModelContent:
     lm: Package | None = None
     facts: dict[str, tp.Any] = field(default_factory=dict)
     beside: dict[str, Path] = field(default_factory=dict)
+
+
+def is_ours(codec: Package) -> bool:
+    """Whether a codec's package is of a kind that the peer does not know."""
+    return "pretrained" not in codec and "spectral" in package_config(codec, CONFIG_FILE)
 
 
 def peer_files(content: ModelContent) -> dict[str, Writer]:

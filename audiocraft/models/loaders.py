@@ -158,7 +158,7 @@ def load_compression_model_ckpt(file_or_url_or_id: str | Path, cache_dir: str | 
         return package
     if path.name == WEIGHTS_FILE:
         cfg = package_config(package, path)
-        if "encodec" not in cfg and "transformer_lm" in cfg:
+        if not builders.is_codec(cfg) and "transformer_lm" in cfg:
             return {"pretrained": locate.trained_codec(cfg, path).removeprefix("//pretrained/"), "path": path}
     return {**package, "best_state": with_old_norm_names(package["best_state"])}
 
@@ -180,8 +180,8 @@ def build_compression_model(package: Package, device: torch.device | str = "cpu"
     """The codec of what `codec_package` returned."""
     path = package["path"]
     cfg = package_config(package, path)
-    if "encodec" not in cfg:
-        raise UserError(f"{path} is not a codec (its config has no encodec); give an EnCodec")
+    if not builders.is_codec(cfg):
+        raise UserError(f"{path} is not a codec (its config has no encodec and no spectral); give one")
     cfg.device = "cpu"
     with config_errors(path), without_values("cpu", package["best_state"]):  # weight normalisation takes norms
         model = builders.get_compression_model(cfg)

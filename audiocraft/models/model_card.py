@@ -5,6 +5,7 @@ import math
 import shlex
 import typing as tp
 
+from ..modules.sines import FRAME, SAMPLE_RATE
 from ..utils.weights import Package, package_config
 
 CARD_FILE = "README.md"
@@ -124,6 +125,12 @@ def _lm_text(lm: Package, codec: Package) -> str:
 
 def _codec_text(codec: Package) -> str:
     cfg: tp.Any = package_config(codec, "config.yaml")
+    if "spectral" in cfg:
+        return (
+            f"A spectral codec, envelopes and partials without a network (1 channel, {SAMPLE_RATE / 1000:g} kHz): "
+            f"{SAMPLE_RATE / FRAME:g} frames per second, {cfg.rvq.n_q + 1} codebooks of {cfg.rvq.bins} codes, "
+            f"{(cfg.rvq.n_q + 1) * SAMPLE_RATE / FRAME * math.log2(cfg.rvq.bins) / 1000:.1f} kb/s."
+        )
     hop = math.prod(cfg.seanet.ratios)
     frames = cfg.encodec.sample_rate / hop
     kbps = frames * cfg.rvq.n_q * math.log2(cfg.rvq.bins) / 1000

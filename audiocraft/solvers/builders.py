@@ -44,6 +44,10 @@ def get_solver(cfg: DictConfig) -> StandardSolver:
 
         return MusicGenSolver(cfg)
     if name == "compression":
+        if cfg.get("compression_model") == "spectral":
+            from .spectral import SpectralSolver
+
+            return SpectralSolver(cfg)
         from .compression import CompressionSolver
 
         return CompressionSolver(cfg)

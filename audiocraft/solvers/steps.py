@@ -184,7 +184,7 @@ class StepsMixin(_Base):
         Called before they are saved, so that no checkpoint holds them.
         """
         weights = [parameter.detach().float() for parameter in self.model.parameters()]
-        if not torch.stack([weight.square().sum() for weight in weights]).isfinite().all():
+        if weights and not torch.stack([weight.square().sum() for weight in weights]).isfinite().all():
             raise self._diverged(f"the weights have run away by step {self._steps_done} of epoch {self.epoch}")
 
     def _diverged(self, what: str, *ways: str) -> Diverged:

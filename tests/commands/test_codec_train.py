@@ -88,3 +88,17 @@ def test_a_slip_comes_first(folder: Path) -> None:
         run(folder, "optim.lrr=1")
     with pytest.raises(UserError, match="neither an option nor KEY=VALUE"):
         run(folder, "fast")
+
+
+def test_a_spectral_codec_from_nothing_and_on(folder: Path) -> None:
+    for path in folder.iterdir():
+        soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(32000), 32000)
+    tiny = [each for each in TINY if not each.startswith(("sample_rate", "seanet", "rvq", "dataset.evaluate.seg"))]
+    tiny += ["spectral.dimension=4", "rvq.kmeans_iters=1", "evaluate.every=null"]
+    first = run(folder, "--from", "nothing", "--kind", "spectral", "--epochs", 1, *tiny)
+    second = run(folder, "--from", first.folder, "--epochs", 1, *tiny)
+    assert second.sig != first.sig
+    before, after = (load_compression_model(one.folder).state_dict() for one in (first, second))
+    assert before.keys() == after.keys() and torch.equal(before["quantizer.basis"], after["quantizer.basis"])
+    with pytest.raises(UserError, match="--kind other is not served"):
+        run(folder, "--kind", "other", *tiny)

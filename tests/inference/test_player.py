@@ -311,8 +311,8 @@ def test_facts_that_are_missing_or_of_another_form(folders: dict[str, Path], tmp
         (folder / "player.json").write_text(json.dumps(each))
         with pytest.raises(player_code.generation.PlayerError, match="damaged; export the model again"):
             player_code.engine.read_facts(folder)
-    (folder / "player.json").write_text(json.dumps({"format": 2, "files": {}}))
-    with pytest.raises(player_code.generation.PlayerError, match="has format 2, this player knows 1"):
+    (folder / "player.json").write_text(json.dumps({"format": 3, "files": {}}))
+    with pytest.raises(player_code.generation.PlayerError, match="has format 3, this player knows 2"):
         player_code.engine.read_facts(folder)
     (folder / "player.json").write_text(json.dumps({**facts, "more": 1}))
     assert player_code.engine.read_facts(folder) == {**facts, "more": 1}

@@ -236,3 +236,38 @@ def test_damaged_files_are_told(folder: Path, name: str, text: str, capsys: pyte
     error = capsys.readouterr().err
     assert error.startswith(f"error: {folder / name} ") and error.count("\n") == 1
     assert not (folder / "README.md").exists()
+
+
+def test_a_spectral_codec_becomes_an_asset(sounds: Path, tmp_path: Path) -> None:
+    for path in sounds.glob("*.wav"):
+        wave, _ = soundfile.read(path)
+        soundfile.write(tmp_path / path.name, np.repeat(wave, 2), 32000)
+    save_audio_meta(tmp_path / "data.jsonl", [AudioMeta(str(tmp_path / f"{i}.wav"), 2.0, 32000) for i in range(2)])
+    run = train.run(
+        [
+            "solver=compression/spectral_32khz",
+            *(f"datasource.{split}={tmp_path}" for split in ("train", "valid", "evaluate", "generate")),
+            f"dora.dir={tmp_path / 'runs'}",
+            "device=cpu",
+            "spectral.dimension=4",
+            "rvq.kmeans_iters=1",
+            "dataset.segment_duration=1",
+            "dataset.batch_size=2",
+            "dataset.num_workers=0",
+            "dataset.valid.num_samples=2",
+            "optim.epochs=1",
+            "optim.updates_per_epoch=3",
+            "generate.every=null",
+            "evaluate.every=null",
+            "logging.progress=off",
+        ]
+    )
+    out = tmp_path / "asset"
+    assert make_codec_asset.main([str(run.folder), "--out", str(out)]) == 0
+    assert json.loads((out / "training.json").read_text())["steps"] == 3
+    options = ["eval", str(out), str(tmp_path), "--seconds", "1", "--no-opus", "--out", str(out)]
+    assert CliRunner().invoke(codec.app, options).exit_code == 0
+    assert codec_card.main([str(out)]) == 0
+    text = (out / "README.md").read_text()
+    assert "A spectral codec, envelopes and partials without a network (mono, 32 kHz)" in text
+    assert "4 codebooks of 2048 codes, 2.2 kb/s" in text and "hum 50 Hz | hum 200 Hz" in text

@@ -13,9 +13,13 @@ import numpy as np
 import onnxruntime as ort
 from generation import Array, Clock, Decoding, LanguageModel, PlayerError, Sampling, draw_codes
 
-FORMAT = 1
+if tp.TYPE_CHECKING:
+    from sines import SinesDecoder
+
+FORMAT = 2
 # Frames decoded at once: few at first, so that sound begins early; many later, which is faster and still in bounds.
 FIRST_PIECE, LARGEST_PIECE = 10, 100
+CODECS = ("encodec", "spectral")
 # What player.json says, and what part of it is like.
 _TEXTS = ("model", "quantize")
 _COUNTS = ("sample_rate", "channels", "hop_length", "n_q", "card", "window_frames", "stride_frames", "least_frames")
@@ -45,7 +49,8 @@ class Player:
             except Exception as error:
                 sessions[name] = error
 
-        names = ("lm", "features", "sound")
+        self.spectral = self.facts["codec"] == "spectral"
+        names = ("lm",) if self.spectral else ("lm", "features", "sound")
         helpers = [threading.Thread(target=load, args=(name,)) for name in names[1:]]
         for helper in helpers:
             helper.start()
@@ -57,7 +62,7 @@ class Player:
                 why = str(sessions[name]).strip().splitlines()[0]
                 raise PlayerError(f"{folder / name}.onnx cannot be read ({why}); export the model again")
         self.lm = LanguageModel(sessions["lm"], self.facts)
-        self.codec = sessions["features"], sessions["sound"]
+        self.codec = spectral_codec(folder) if self.spectral else (sessions["features"], sessions["sound"])
         self.clock.mark("load")
 
     def frames(self, seconds: float) -> int:
@@ -75,7 +80,7 @@ class Player:
 
     def play(self, clips: int, frames: int, seed: int, sampling: Sampling) -> tp.Iterator[Array]:
         """Sound of some clips as it is made, float32 [B, C, t] each time; joined, frames * hop_length samples."""
-        decoding = Decoding(*self.codec, self.facts)
+        decoding = SpectralDecoding(self.codec) if self.spectral else Decoding(*self.codec, self.facts)
         waiting: list[Array] = []
         size, done = FIRST_PIECE + self.facts["features_margins"][1] + self.facts["sound_margins"][1], 0
         for codes in draw_codes(self.lm, clips, frames, seed, sampling, self.clock):
@@ -88,6 +93,29 @@ class Player:
             waiting, size = [], min(2 * size, LARGEST_PIECE)
             if wav.shape[-1]:
                 yield wav
+
+
+def spectral_codec(folder: Path) -> "SinesDecoder":
+    """The decoder of codec.npz. Raises PlayerError where it is no such file."""
+    from sines import SinesDecoder
+
+    try:
+        with np.load(folder / "codec.npz") as tables:
+            mean, basis, books, spread = (tables[name] for name in ("mean", "basis", "books", "spread"))
+            return SinesDecoder(mean, books @ basis.T, spread)
+    except (OSError, ValueError, KeyError) as error:
+        raise PlayerError(f"{folder / 'codec.npz'} cannot be read ({error}); export the model again") from error
+
+
+class SpectralDecoding:
+    """As `Decoding`, of a codec without graphs."""
+
+    def __init__(self, codec: "SinesDecoder") -> None:
+        self.codec, self.state = codec, codec.start()
+
+    def push(self, codes: Array, last: bool) -> Array:
+        """codes [B, K, n] → the sound float32 [B, 1, t] that is final now."""
+        return self.codec.push(self.state, codes, last)[:, None]
 
 
 def read_facts(folder: Path) -> dict[str, tp.Any]:
@@ -126,6 +154,7 @@ def _check_form(facts: dict[str, tp.Any]) -> None:
     sizes = [facts["n_q"], *[2] * len(_PAIRS)]
     if not (
         all(isinstance(facts[name], str) for name in _TEXTS)
+        and facts["codec"] in CODECS
         and all(isinstance(count, int) and count > 0 for count in counts)
         and 0 < facts["frame_rate"] < math.inf
         and all(isinstance(each, list) and len(each) == size for each, size in zip(lists, sizes))

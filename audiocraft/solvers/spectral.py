@@ -1,0 +1,92 @@
+"""Training of the spectral codec: its codebooks follow the envelopes of the audio; nothing takes a gradient."""
+
+import typing as tp
+from itertools import islice
+
+import torch
+from torch import nn
+
+from ..errors import UserError
+from ..models import builders as model_builders
+from ..models.spectral import SpectralModel
+from .compression import CompressionSolver
+from .loading import start_loader
+
+# Vectors per code from which principal components and codebooks start.
+VECTORS_PER_CODE = 24
+
+
+class SpectralSolver(CompressionSolver):
+    """Solver of `solver=compression/spectral_32khz`.
+
+    The first epoch of a codec from nothing begins with principal components and k-means; after that, as in a codec that
+    goes on from another, codebooks are moving averages of what they code.
+    """
+
+    model: SpectralModel
+
+    def __init__(self, cfg: tp.Any) -> None:
+        if cfg.optim.ema.use:
+            raise UserError("optim.ema.use=true: the spectral codec's codebooks are averages already; leave it false")
+        super().__init__(cfg)
+
+    def build_model(self) -> None:
+        self.model = tp.cast(SpectralModel, model_builders.get_compression_model(self.cfg)).to(self.device)
+        self.losses, self.adv_losses = nn.ModuleDict(), nn.ModuleDict()
+        # The loop asks for one; there is nothing that it could move.
+        self.optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))])
+        self.register_stateful("model", "optimizer")
+        self.register_best_state("model")
+
+    @torch.no_grad()
+    def train(self) -> dict:
+        """The train stage; a codec from nothing starts from several batches first."""
+        quantizer = self.model.quantizer
+        if not quantizer.rvq.vq.started:
+            loader = self.dataloaders["train"]
+            assert loader.batch_size is not None
+            frames = round(self.cfg.dataset.segment_duration * self.model.frame_rate) * loader.batch_size
+            wanted = -(-VECTORS_PER_CODE * quantizer.bins // frames)
+            batches = min(start_loader(loader, self.epoch), self.updates_per_epoch, wanted)
+            found = []
+            for wav, _ in self.log_progress("codebooks", islice(self.fetch(loader), batches), total=batches):
+                found.append(self.model.envelopes(wav.to(self.device)).transpose(1, 2).flatten(0, 1))
+                self.check_stop()
+            quantizer.start_(torch.cat(found), frames)
+            self.logger.info("The codebooks started from k-means over %d frames", sum(map(len, found)))
+        return super(CompressionSolver, self).train()
+
+    def run_step(self, idx: int, batch: tuple[torch.Tensor, list[tp.Any]], metrics: dict) -> dict:
+        """One step on wav [B, 1, T] and its infos. Metrics: `loss`, the mean distance of envelopes in log10 of
+        magnitudes, and in training `used` and `dead` codes."""
+        wav, infos = batch
+        wav = wav.to(self.device)
+        frames = torch.tensor([-(-info.n_frames // self.model.hop_length) for info in infos], device=self.device)
+        with torch.no_grad():
+            envelopes = self.model.envelopes(wav)
+            sounding = torch.arange(envelopes.shape[2], device=self.device) < frames[:, None]
+            # Padding teaches nothing: only the frames that sound, as one clip.
+            result = self.model.quantizer(envelopes.transpose(1, 2)[sounding].T[None], self.model.frame_rate)
+            heard = envelopes.transpose(1, 2)[sounding].T[None]
+        return {**metrics, **result.metrics, "loss": (result.x - heard).abs().mean()}
+
+    def _distances(self, y_pred: torch.Tensor, y: torch.Tensor) -> dict[str, tp.Any]:
+        from .compression import evaluate_audio_reconstruction
+
+        return evaluate_audio_reconstruction(y_pred, y, self.cfg)
+
+    def check_origin(self, source: str, cfg: tp.Any) -> None:
+        """Raises UserError for a codec of another kind."""
+        if "spectral" not in cfg:
+            raise UserError(
+                f"{source} is no spectral codec; begin anew (continue_from=null, codec train --from nothing)"
+            )
+
+    def load_from_pretrained(self, name: str) -> dict[str, torch.Tensor]:
+        """As `CompressionSolver.load_from_pretrained`."""
+        from ..models import loaders
+
+        codec = loaders.load_compression_model(f"//pretrained/{name}", device="cpu")
+        if not isinstance(codec, SpectralModel):
+            raise UserError(f"{name} is no spectral codec; begin anew (continue_from=null, codec train --from nothing)")
+        return codec.state_dict()
