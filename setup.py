@@ -32,7 +32,7 @@ setup(
     package_data={
         "audiocraft._config": data_files("config"),
         "audiocraft._assets": data_files("assets"),
-        "audiocraft.inference": ["player/*.py"],  # no package: it is copied beside the models it plays
+        "audiocraft.onnx_player": ["player/*.py"],  # no package: it is copied beside the models it plays
     },
     install_requires=[
         "torch>=2.6",

@@ -20,12 +20,12 @@ from safetensors.torch import load_file
 
 from audiocraft.data.audio import audio_write
 from audiocraft.environment import resource_dir
-from audiocraft.inference.playing import PlayingLM
-from audiocraft.inference.token_decoder import DecoderState, TokenDecoder
 from audiocraft.models import MusicGen, builders
 from audiocraft.models.encodec import CompressionModel
+from audiocraft.models.generate import DecoderState, TokenDecoder
 from audiocraft.models.lm import LMModel
 from audiocraft.models.loaders import load_compression_model, load_lm_model
+from audiocraft.models.playing import PlayingLM
 from audiocraft.modules.sampling import SamplingParams
 from audiocraft.train import main as dora_main
 from audiocraft.train import run as train_run

@@ -45,10 +45,10 @@ def card(folder: Path, trained_on: str | None, held_out: str | None, notes: list
     Raises:
         UserError: a file that it is written from is missing or damaged.
     """
+    from audiocraft.checkpoints.card import front_matter, is_noncommercial, licence_text
+    from audiocraft.checkpoints.weights import read_config
     from audiocraft.errors import UserError
     from audiocraft.models.loaders import load_compression_model
-    from audiocraft.models.model_card import front_matter, is_noncommercial, licence_text
-    from audiocraft.utils.weights import read_config
 
     for name, maker in NEEDED.items():
         if not (folder / name).is_file():
@@ -102,7 +102,7 @@ def reading(path: Path) -> Iterator[None]:
 
 def ships(folder: Path) -> bool:
     """Whether a codec's folder is one of those that `//pretrained/` finds."""
-    from audiocraft.models.locate import shipped_codec
+    from audiocraft.checkpoints.locate import shipped_codec
 
     shipped = shipped_codec(f"//pretrained/{folder.resolve().name}")
     return shipped is not None and shipped.resolve() == folder.resolve()

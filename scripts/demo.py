@@ -115,9 +115,9 @@ class Demo:
 
     def _generate(self, model: Path, folder: Path, options: list[str]) -> list[tuple[Path, dict[str, tp.Any]]]:
         """Takes of this very model made with these very options; made now if they are not there."""
+        from audiocraft.checkpoints.weights import fingerprint
         from audiocraft.commands.takes import load_takes
         from audiocraft.utils.files import atomic_path
-        from audiocraft.utils.weights import fingerprint
 
         weights = fingerprint(model / "state_dict.bin")
         arguments = ["generate", str(model), "--duration", f"{EXCERPT_SECONDS:g}", *options, "--out", str(folder)]
@@ -167,7 +167,7 @@ class Demo:
         free: list[tuple[Path, dict[str, tp.Any]]],
         continued: list[list[tuple[Path, dict[str, tp.Any]]]],
     ) -> Page:
-        from audiocraft.utils.weights import package_config, read_package
+        from audiocraft.checkpoints.weights import package_config, read_package
 
         history = json.loads((result.folder / "history.json").read_text(encoding="utf-8"))
         package = read_package(model / "state_dict.bin")
@@ -235,8 +235,8 @@ class Demo:
 
 def _split(result: "RunResult") -> tuple[list[Path], list[Path]]:
     """The tracks that the run trained on and those it held out, from its manifests."""
+    from audiocraft.checkpoints.weights import package_config, read_package
     from audiocraft.data.audio_dataset import load_audio_meta
-    from audiocraft.utils.weights import package_config, read_package
 
     path = result.folder / "checkpoint.th"
     source = package_config(read_package(path), path).datasource

@@ -36,11 +36,11 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path 
     from safetensors.torch import save
 
     from audiocraft import __version__
+    from audiocraft.checkpoints.checkpoint import load_checkpoint, resolve_checkpoint_path
+    from audiocraft.checkpoints.weights import package_config, select_state
     from audiocraft.errors import UserError
     from audiocraft.models.builders import is_codec
-    from audiocraft.utils.checkpoint import load_checkpoint, resolve_checkpoint_path
     from audiocraft.utils.files import atomic_path
-    from audiocraft.utils.weights import package_config, select_state
 
     path = resolve_checkpoint_path(run)
     if path is None:
@@ -114,9 +114,9 @@ def updates_done(checkpoint: dict[str, Any]) -> int:
 
 def begun_with(cfg: Any) -> list[str]:
     """What a run went on from, and what that went on from, as long as its run is there; of paths only the last part."""
+    from audiocraft.checkpoints.checkpoint import load_checkpoint, resolve_checkpoint_path
+    from audiocraft.checkpoints.weights import package_config
     from audiocraft.errors import UserError
-    from audiocraft.utils.checkpoint import load_checkpoint, resolve_checkpoint_path
-    from audiocraft.utils.weights import package_config
 
     names: list[str] = []
     while (name := cfg.get("continue_from")) and len(names) < _MOST_RUNS:
@@ -132,7 +132,7 @@ def begun_with(cfg: Any) -> list[str]:
 
 
 def _without_place(name: str) -> str:
-    from audiocraft.utils.hub import is_hub_id
+    from audiocraft.checkpoints.hub import is_hub_id
 
     if cached := re.search(r"models--([\w.-]+?)--([\w.-]+)", name):  # a folder of the hub's cache
         return f"{cached[1]}/{cached[2]}"

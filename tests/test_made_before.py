@@ -14,17 +14,18 @@ import torch
 from audiocraft import train
 from audiocraft.utils.export import export_lm
 
+MADE = Path(__file__).with_name("made_before")
 SIGNATURE = "59be605a"
 PLAY = ["--duration", "1", "--num", "1", "--seed", "7"]
 
 
 @pytest.fixture
-def made(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of what was made; its run lies in the outputs folder."""
-    shutil.copytree(golden / "v010", tmp_path / "made")
+    shutil.copytree(MADE, tmp_path / "made")
     monkeypatch.setenv("AUDIOCRAFT_DORA_DIR", str(tmp_path / "outputs"))
-    shutil.copytree(golden / "v010" / "run", tmp_path / "outputs" / "xps" / SIGNATURE)
-    shutil.copy(golden / "v010" / "run" / "compression_state_dict.bin", tmp_path / "made" / "peer")
+    shutil.copytree(MADE / "run", tmp_path / "outputs" / "xps" / SIGNATURE)
+    shutil.copy(MADE / "run" / "compression_state_dict.bin", tmp_path / "made" / "peer")
     return tmp_path / "made"
 
 

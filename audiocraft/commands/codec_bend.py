@@ -154,8 +154,8 @@ def _check_stretch(start: float, duration: float | None) -> None:
 
 def _fingerprint(codec: str) -> str | None:
     """What tells its weights apart; None for the debug codec, which has no file."""
+    from ..checkpoints.weights import fingerprint
     from ..models.loaders import codec_package
-    from ..utils.weights import fingerprint
 
     return None if codec.endswith("debug_compression_model") else fingerprint(codec_package(codec)["path"])
 

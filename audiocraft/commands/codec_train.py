@@ -69,10 +69,10 @@ def _find(codec: str) -> tuple[str, str]:
     Raises:
         UserError: there is none of that name, or no name.
     """
+    from ..checkpoints.locate import find_codec, shipped_codec
+    from ..checkpoints.weights import package_config
     from ..errors import UserError
     from ..models.loaders import codec_package
-    from ..models.locate import find_codec, shipped_codec
-    from ..utils.weights import package_config
 
     if not codec.strip():
         raise UserError("--from is empty; name a codec, or begin anew with --from nothing")

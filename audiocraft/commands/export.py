@@ -45,9 +45,9 @@ def export(
         _export_player(model, out, quantize or "int8", state, epoch, replace)
         return
 
+    from ..checkpoints.weights import WEIGHTS_FILE
     from ..errors import UserError
     from ..models.export import FORMATS, export_model
-    from ..utils.weights import WEIGHTS_FILE
 
     if format is not None and format not in FORMATS:
         raise UserError(f"there is no format {format!r}; choose one of {', '.join((*FORMATS, 'onnx'))}")
@@ -67,7 +67,7 @@ def _export_player(model: str, out: Path, quantize: str, state: str | None, epoc
     from ..errors import UserError
 
     try:
-        from ..inference.onnx_export import export_named_player
+        from ..onnx_player.export import export_named_player
     except ModuleNotFoundError as error:
         if error.name != "onnx":
             raise
@@ -82,7 +82,7 @@ def _export_player(model: str, out: Path, quantize: str, state: str | None, epoc
 
 def _plays(folder: Path) -> bool:
     """Whether the folder holds a language model, and not a codec alone."""
-    from ..utils.weights import CONFIG_FILE, LM_FILE, read_config
+    from ..checkpoints.weights import CONFIG_FILE, LM_FILE, read_config
 
     config = folder / CONFIG_FILE
     return (folder / LM_FILE).is_file() or (config.is_file() and "transformer_lm" in read_config(config))

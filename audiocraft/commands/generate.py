@@ -119,8 +119,8 @@ def _model_facts(name: str, musicgen: "MusicGen") -> dict[str, tp.Any]:
     """Which weights: their names, what tells them apart, and the run they came from where the folder says so."""
     import contextlib
 
+    from ..checkpoints.weights import fingerprint
     from ..utils.files import read_json
-    from ..utils.weights import fingerprint
 
     facts: dict[str, tp.Any] = {"model": name}
     for kind, file in musicgen.files.items():

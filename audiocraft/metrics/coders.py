@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from ..data.audio_utils import convert_audio
-from ..data.opus import check_opus, opus_decode, opus_encode
 from ..errors import UserError
+from .opus import check_opus, opus_decode, opus_encode
 
 if tp.TYPE_CHECKING:
     from ..models.encodec import CompressionModel

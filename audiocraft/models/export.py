@@ -18,13 +18,13 @@ from functools import partial
 from pathlib import Path
 
 from .. import __version__
-from ..environment import AudioCraftEnvironment
-from ..errors import UserError
-from ..utils.checkpoint import numbered_checkpoints, resolve_checkpoint_path
-from ..utils.export_config import export_config, with_codec, without_null_conditioners
-from ..utils.files import read_json, write_files
-from ..utils.model_config import config_text
-from ..utils.weights import (
+from ..checkpoints import local_t5, locate
+from ..checkpoints.card import CARD_FILE
+from ..checkpoints.checkpoint import numbered_checkpoints, resolve_checkpoint_path
+from ..checkpoints.export_config import export_config, with_codec, without_null_conditioners
+from ..checkpoints.layouts import MODEL_FILES, ModelContent, is_ours, peer_files, safetensors_files, saving, text_file
+from ..checkpoints.model_config import config_text
+from ..checkpoints.weights import (
     CODEC_FILE,
     CONFIG_FILE,
     LM_FILE,
@@ -35,11 +35,12 @@ from ..utils.weights import (
     run_history,
     select_state,
 )
-from . import loaders, local_t5, locate
+from ..environment import AudioCraftEnvironment
+from ..errors import UserError
+from ..utils.files import read_json, write_files
+from . import loaders
 from .genmodel import check_match
-from .layouts import MODEL_FILES, ModelContent, is_ours, peer_files, safetensors_files, saving, text_file
 from .lm import LMModel
-from .model_card import CARD_FILE
 
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -7,19 +7,19 @@ from abc import ABC, abstractmethod
 import torch
 from torch.nn import functional as F
 
+from ..checkpoints.model_config import trained_rate, trained_reach
 from ..errors import UserError
 from ..modules.conditioners import ConditioningAttributes
 from ..utils.device import fork_guard
-from ..utils.model_config import trained_rate, trained_reach
 from .encodec import CompressionModel
 from .lm import LMModel
 
 if tp.TYPE_CHECKING:
     import numpy as np
 
-    from ..inference.playback import Playback
-    from ..inference.song import SongDecoder, SongState
-    from ..inference.stream import Streamer, StreamState
+    from .playback import Playback
+    from .stream import Streamer, StreamState
+    from .windows import SongDecoder, SongState
 
 ProgressCallback = tp.Callable[[int, int], None]
 DEFAULT_MAX_DURATION = 30.0
@@ -149,7 +149,7 @@ class BaseGenModel(ABC):
         Raises:
             UserError: there is no such precision on this device.
         """
-        from ..inference.playback import Playback
+        from .playback import Playback
 
         self._playback = Playback(self.lm, self.compression_model, name)
 

@@ -307,7 +307,7 @@ class LMModel(NoHiddenState, nn.Module):
         Raises:
             UserError: sizes that do not fit each other, prompt codes that do not exist, options out of range.
         """
-        from ..inference.token_decoder import TokenDecoder  # a higher room, needed only here
+        from .generate import TokenDecoder  # a higher room, needed only here
 
         if self.training:
             raise BadArgument("generate needs the model in evaluation mode; call .eval() first")

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from .. import __version__
-from ..errors import UserError
-from ..utils import left_out
-from ..utils.hub import get_audiocraft_cache_dir, is_in_cache_of
-from ..utils.model_config import trained_rate, trained_reach
-from ..utils.weights import (
+from ..checkpoints import local_t5, locate
+from ..checkpoints.encodec_hf import read_hf_codec
+from ..checkpoints.hub import get_audiocraft_cache_dir, is_in_cache_of
+from ..checkpoints.model_config import trained_rate, trained_reach
+from ..checkpoints.weights import (
     CONFIG_FILE,
     HF_CONFIG_FILE,
     WEIGHTS_FILE,
@@ -31,9 +31,10 @@ from ..utils.weights import (
     with_own_attention_names,
     without_values,
 )
-from . import builders, local_t5, locate
+from ..errors import UserError
+from ..utils import left_out
+from . import builders
 from .encodec import CompressionModel
-from .encodec_hf import read_hf_codec
 from .lm import LMModel
 
 __all__ = [

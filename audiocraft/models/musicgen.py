@@ -40,8 +40,8 @@ class MusicGen(BaseGenModel):
         Raises:
             UserError: nothing by that name, damaged files, or a codec that does not match the language model.
         """
-        from ..inference.precision import resolve_precision
         from . import builders, loaders
+        from .fast import resolve_precision
 
         device = resolve_device(device)
         resolve_precision(precision, device)  # asked before anything is read

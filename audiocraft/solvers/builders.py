@@ -20,7 +20,7 @@ from .adversaries import get_adversarial_losses as get_adversarial_losses
 from .adversaries import get_adversary as get_adversary
 from .adversaries import get_balancer as get_balancer
 from .base import StandardSolver
-from .loading import get_dataloader
+from .batches import get_dataloader
 
 SPLITS = ("train", "valid", "evaluate", "generate")
 

@@ -10,22 +10,22 @@ from flashy import distrib
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..checkpoints import local_t5
+from ..checkpoints.weights import with_own_attention_names
 from ..data.token_cache import TokenCache
 from ..data.token_dataset import TokenDataset
 from ..environment import AudioCraftEnvironment
 from ..errors import UserError
 from ..models import builders as model_builders
-from ..models import local_t5
 from ..models.codec_init import get_codebooks, init_from_codebooks
 from ..models.encodec import CompressionModel
 from ..models.lm import LMModel
 from ..models.loaders import load_lm_model_ckpt
 from ..modules.conditioners import ConditioningAttributes
-from ..utils.weights import with_own_attention_names
 from . import builders
 from .base import StandardSolver
 from .run_codec import fit_codec, load_codec
-from .sampling import GenerateStage
+from .samples import GenerateStage
 
 # Samples by which resampling may leave a segment short without a frame of it being padding.
 ROUNDING_SAMPLES = 8

@@ -6,12 +6,12 @@ import torch
 from flashy import distrib
 from omegaconf import DictConfig
 
+from ..checkpoints import locate
+from ..checkpoints.weights import CODEC_FILE
 from ..errors import UserError
-from ..models import locate
 from ..models.encodec import CompressionModel
 from ..models.export import export_pretrained_compression_model
 from ..models.loaders import load_compression_model
-from ..utils.weights import CODEC_FILE
 
 
 def load_codec(cfg: DictConfig, folder: Path, device: torch.device) -> CompressionModel:

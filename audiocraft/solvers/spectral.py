@@ -9,8 +9,8 @@ from torch import nn
 from ..errors import UserError
 from ..models import builders as model_builders
 from ..models.spectral import SpectralModel
+from .batches import start_loader
 from .compression import CompressionSolver
-from .loading import start_loader
 
 # Vectors per code from which principal components and codebooks start.
 VECTORS_PER_CODE = 24

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import UserError
+from .batches import start_loader
 from .divergence import Diverged, LossWatch, files_of
-from .loading import start_loader
 from .progress import Averager, StageProgress, duration_text
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ WHERE = "docs/COMPATIBILITY.md"
 
 # Each reason, and below it the names in modules that are here, by module, and whole modules with all below them (`*`).
 _TABLE = """
-state is an object that is passed: modules.kv_cache, inference.state
+state is an object that is passed: modules.kv_cache, models.state
     *: modules.streaming
 torch's attention is the one implementation, and positional_embedding=rope is there
     modules.rope: XPos

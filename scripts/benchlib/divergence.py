@@ -13,8 +13,8 @@ if tp.TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from audiocraft.inference.playing import PlayingLM
     from audiocraft.models import LMModel
+    from audiocraft.models.playing import PlayingLM
 
 CLIPS = 2
 
@@ -34,9 +34,9 @@ def measure(path: str, seconds: float) -> dict[str, tp.Any]:
     import torch
 
     from audiocraft.errors import UserError
-    from audiocraft.inference.playing import PlayingLM
-    from audiocraft.inference.precision import resolve_precision
     from audiocraft.models import MusicGen
+    from audiocraft.models.fast import resolve_precision
+    from audiocraft.models.playing import PlayingLM
 
     model = MusicGen.get_pretrained(path, "cpu")
     lm, codec = model.lm, model.compression_model
@@ -76,8 +76,8 @@ def _player_logits(lm: "LMModel", sequence: "torch.Tensor") -> "torch.Tensor":
     """The same from the graph that an export writes, step by step as the player reads it."""
     import torch
 
-    from audiocraft.inference.onnx_export import PLAYER
-    from audiocraft.inference.onnx_lm import lm_graph
+    from audiocraft.onnx_player.export import PLAYER
+    from audiocraft.onnx_player.lm import lm_graph
 
     sys.path.insert(0, str(PLAYER))  # its files stand alone, as they do in a player's folder
     from engine import open_session, physical_cores

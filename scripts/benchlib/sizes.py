@@ -29,9 +29,9 @@ _WEIGHT_FILES = (".bin", ".safetensors", ".onnx", ".weights")
 
 def language_model(scale: str) -> "LMModel":
     """The language model of that scale, shapes only."""
+    from audiocraft.checkpoints.weights import without_values
     from audiocraft.models import builders
     from audiocraft.train import main as dora_main
-    from audiocraft.utils.weights import without_values
 
     conditioner = "text2music" if scale in TEXT_SCALES else "none"
     settings = ["solver=musicgen/musicgen_base_32khz", f"model/lm/model_scale={scale}", f"conditioner={conditioner}"]
@@ -41,9 +41,9 @@ def language_model(scale: str) -> "LMModel":
 
 def full_codec() -> "CompressionModel":
     """The codec of the published models, its weights whatever was in memory."""
+    from audiocraft.checkpoints.weights import without_values
     from audiocraft.models import builders
     from audiocraft.train import main as dora_main
-    from audiocraft.utils.weights import without_values
 
     with without_values("cpu"):  # weight normalisation takes norms
         return builders.get_compression_model(dora_main.make_xp([CODEC]).cfg).eval()

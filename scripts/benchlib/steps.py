@@ -32,8 +32,8 @@ def time_decode(lm: "LMModel", precision: str, batch: int, graphs: bool, frames:
         `step_s`: the median of blocks of steps, `worst_s`, `all_s` for all of them (recording of graphs included),
         `bytes`: of the weights that a step reads, `precision` as it was resolved.
     """
-    from audiocraft.inference.playing import PlayingLM
-    from audiocraft.inference.token_decoder import TokenDecoder
+    from audiocraft.models.generate import TokenDecoder
+    from audiocraft.models.playing import PlayingLM
     from audiocraft.modules.sampling import SamplingParams
 
     from .facts import BYTES

@@ -91,10 +91,10 @@ def make_random(scale: str, folder: Path, tiny: bool = False) -> None:
     import torch
 
     from audiocraft import __version__
+    from audiocraft.checkpoints.export_config import export_config
+    from audiocraft.checkpoints.weights import CODEC_FILE, LM_FILE
     from audiocraft.models import builders
     from audiocraft.train import main as dora_main
-    from audiocraft.utils.export_config import export_config
-    from audiocraft.utils.weights import CODEC_FILE, LM_FILE
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

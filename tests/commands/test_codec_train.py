@@ -8,11 +8,11 @@ import pytest
 import soundfile
 import torch
 
+from audiocraft.checkpoints.checkpoint import load_checkpoint
 from audiocraft.cli import app
 from audiocraft.errors import UserError
 from audiocraft.models.loaders import load_compression_model
 from audiocraft.train import RunResult
-from audiocraft.utils.checkpoint import load_checkpoint
 
 RATE = 16000
 TINY = [

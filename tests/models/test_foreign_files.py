@@ -12,11 +12,11 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
+from audiocraft.checkpoints.weights import package_config, read_config
 from audiocraft.errors import UserError
 from audiocraft.models import MusicGen, loaders
 from audiocraft.models.export import export_model
 from audiocraft.solvers.compression import CompressionSolver
-from audiocraft.utils.weights import package_config, read_config
 
 
 class Evil:

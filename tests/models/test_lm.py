@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from audiocraft.errors import UserError
-from audiocraft.inference.token_decoder import DecoderState, TokenDecoder
 from audiocraft.models import LMModel, builders
+from audiocraft.models.generate import DecoderState, TokenDecoder
 from audiocraft.modules.codebooks_patterns import (
     CoarseFirstPattern,
     CodebooksPatternProvider,

@@ -114,7 +114,7 @@ def test_pieces_give_the_codes_of_the_whole(codec: SpectralModel, monkeypatch: p
 
 
 def test_streams_are_the_whole_and_can_be_kept(codec: SpectralModel) -> None:
-    from audiocraft.inference.stream import _copy, _from_plain, _to_plain
+    from audiocraft.models.stream import _copy, _from_plain, _to_plain
 
     codes = codec.encode(notes())[0].repeat(2, 1, 1)
     whole = codec.decode(codes)
@@ -203,11 +203,11 @@ def test_bent_codes(codec: SpectralModel) -> None:
 
 def test_a_model_on_it_plays_streams_and_is_played_without_torch(codec: SpectralModel, tmp_path: Path) -> None:
     """Generation, stream and player make the same sound of the same codes."""
-    from audiocraft.inference.onnx_export import export_player
     from audiocraft.models.lm import LMModel
     from audiocraft.models.musicgen import MusicGen
     from audiocraft.modules.codebooks_patterns import DelayedPatternProvider
     from audiocraft.modules.conditioners import ConditionFuser, ConditioningProvider
+    from audiocraft.onnx_player.export import export_player
 
     torch.manual_seed(0)
     lm = LMModel(

@@ -14,11 +14,11 @@ from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
 from audiocraft import train
+from audiocraft.checkpoints.checkpoint import load_checkpoint
 from audiocraft.commands import codec
 from audiocraft.data.manifest import AudioMeta, save_audio_meta
 from audiocraft.environment import resource_dir
 from audiocraft.models.loaders import load_compression_model
-from audiocraft.utils.checkpoint import load_checkpoint
 
 RATE = 16000
 

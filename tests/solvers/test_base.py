@@ -10,8 +10,8 @@ import torch
 from toy import ToySolver, start, weights
 from two import run_two
 
+from audiocraft.checkpoints.checkpoint import load_checkpoint
 from audiocraft.errors import UserError
-from audiocraft.utils.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("here")
 

@@ -11,8 +11,8 @@ import torch
 from toy import BASE, Toy, ToySolver, history, start, weights
 
 from audiocraft import train
+from audiocraft.checkpoints.checkpoint import load_checkpoint
 from audiocraft.errors import UserError
-from audiocraft.utils.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("here")
 

@@ -16,11 +16,11 @@ from omegaconf import OmegaConf
 
 from audiocraft import train
 from audiocraft.adversarial.discriminators import DiscriminatorSTFT
+from audiocraft.checkpoints.checkpoint import load_checkpoint
 from audiocraft.data.manifest import AudioMeta, save_audio_meta
 from audiocraft.errors import UserError
 from audiocraft.models.export import export_model
 from audiocraft.solvers.compression import CompressionSolver, evaluate_audio_reconstruction, loss_weights, sounding
-from audiocraft.utils.checkpoint import load_checkpoint
 
 RATE = 16000
 SECONDS = 2.0
@@ -255,7 +255,7 @@ def test_adversaries_compute_in_the_precision_of_the_run(
         losses[name] = load_checkpoint(run.folder / "checkpoint.th")["history"][0]["train"]
     assert dtypes == {"full": torch.float32, "half": torch.bfloat16}
     for key in ("adv", "feat", "d_loss"):
-        assert losses["half"][key] == pytest.approx(losses["full"][key], rel=0.05)
+        assert losses["half"][key] == pytest.approx(losses["full"][key], rel=0.05, abs=0.005)  # how bfloat16 rounds depends on the CPU
 
 
 def test_without_balancing_weights_are_plain(material: Path, tmp_path: Path) -> None:

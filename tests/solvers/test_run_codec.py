@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from audiocraft import train
+from audiocraft.checkpoints.weights import CODEC_FILE
 from audiocraft.errors import UserError
 from audiocraft.models import MusicGen
 from audiocraft.models.export import export_model
 from audiocraft.models.loaders import load_compression_model
 from audiocraft.solvers.run_codec import check_codec, keep_codec
-from audiocraft.utils.weights import CODEC_FILE
 
 RATE = 16000
 

@@ -10,12 +10,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from audiocraft.checkpoints.export_config import export_config
+from audiocraft.checkpoints.weights import fingerprint
 from audiocraft.errors import UserError
 from audiocraft.models import MusicGen, loaders
 from audiocraft.train import main
 from audiocraft.utils.export import export_encodec, export_lm, export_model, export_pretrained_compression_model
-from audiocraft.utils.export_config import export_config
-from audiocraft.utils.weights import fingerprint
 
 
 def read(path: Path) -> dict:

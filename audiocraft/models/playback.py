@@ -1,0 +1,87 @@
+"""A language model and a codec, ready to play: made when they are first needed, and again when their weights change."""
+
+import typing as tp
+
+import torch
+from torch import Tensor
+
+from ..modules.chunked import can_stream
+from ..modules.sampling import SamplingParams
+from .codec_blocks import BlockDecoder, decode_long
+from .encodec import CompressionModel, EncodecModel, StreamDecoder
+from .fast import resolve_precision
+from .generate import TokenDecoder
+from .lm import LMModel
+from .memory import check_result
+from .playing import PlayingLM, versions
+from .stream import Streamer
+from .windows import SongDecoder
+
+
+class Playback:
+    """What a generating model plays with.
+
+    Args:
+        lm, codec: the models; they are not changed.
+        precision: see `resolve_precision`; with int8 the codec's recurrent weights are rounded to float16, too.
+    """
+
+    def __init__(self, lm: LMModel, codec: CompressionModel, precision: str) -> None:
+        self._lm, self._codec = lm, codec
+        self.precision = resolve_precision(precision, lm.device)
+        self._playing: PlayingLM | None = None
+        self._decoder: StreamDecoder | None = None
+        self._decoder_versions: tp.Any = None
+
+    def __getstate__(self) -> dict[str, tp.Any]:
+        # What is made of the models is made again: packed weights can be neither copied nor pickled.
+        return {**vars(self), "_playing": None, "_decoder": None, "_decoder_versions": None}
+
+    def is_of(self, lm: LMModel, codec: CompressionModel) -> bool:
+        """Whether these are the models that are played."""
+        return self._lm is lm and self._codec is codec
+
+    @property
+    def lm(self) -> PlayingLM:
+        """The language model as its weights are now."""
+        if self._playing is None or not self._playing.is_current(self._lm):
+            self._playing = PlayingLM(self._lm, self.precision)
+        return self._playing
+
+    @property
+    def codec(self) -> StreamDecoder:
+        """The codec's decoder as its weights are now, for streams.
+
+        Raises:
+            UserError: it has to know the whole signal first.
+        """
+        current = versions(self._codec)
+        if self._decoder is None or self._decoder_versions != current:
+            self._decoder = self._codec.stream_decoder(half=self.precision == "int8")
+            self._decoder_versions = current
+        return self._decoder
+
+    def songs(self, params: SamplingParams, cfg_coef: float | None, window: int, stride: int) -> SongDecoder:
+        """Draws codes; `window` and `stride` in frames."""
+        return SongDecoder(TokenDecoder(self.lm, params, cfg_coef), window, stride)
+
+    def streamer(self, songs: SongDecoder, chunk: float) -> Streamer:
+        """Draws and decodes in chunks of so many seconds."""
+        return Streamer(songs, self.codec, self._codec.frame_rate, chunk)
+
+    def check_size(self, batch: int, frames: int) -> None:
+        """Raises UserError where the sound of so many frames would not fit into memory."""
+        check_result(batch * frames * self._codec.hop_length * self._codec.channels * 4)
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes [B, K, F] → wav [B, C, T].
+
+        Raises:
+            UserError: codes that do not exist.
+        """
+        codec = self._codec
+        if codes.device.type == "cpu" and isinstance(codec, EncodecModel) and can_stream(codec.decoder):
+            codec.quantizer.check_codes(codes)
+            return decode_long(codec, codes, None, tp.cast(BlockDecoder, self.codec))
+        return codec.decode(codes, None)

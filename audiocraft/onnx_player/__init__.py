@@ -1,0 +1,1 @@
+"""Models as ONNX graphs, and the player that plays them without torch."""
