@@ -254,8 +254,8 @@ def test_adversaries_compute_in_the_precision_of_the_run(
         run = train.run(settings(material, *options, *precision, f"dora.dir={tmp_path / name}"))
         losses[name] = load_checkpoint(run.folder / "checkpoint.th")["history"][0]["train"]
     assert dtypes == {"full": torch.float32, "half": torch.bfloat16}
-    for key in ("adv", "feat", "d_loss"):
-        assert losses["half"][key] == pytest.approx(losses["full"][key], rel=0.05, abs=0.005)  # how bfloat16 rounds depends on the CPU
+    for key in ("adv", "feat", "d_loss"):  # how bfloat16 rounds depends on the CPU
+        assert losses["half"][key] == pytest.approx(losses["full"][key], rel=0.05, abs=0.005)
 
 
 def test_without_balancing_weights_are_plain(material: Path, tmp_path: Path) -> None:
