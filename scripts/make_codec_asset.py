@@ -132,7 +132,7 @@ def begun_with(cfg: Any) -> list[str]:
 
 
 def _without_place(name: str) -> str:
-    from audiocraft.checkpoints.hub import is_hub_id
+    from audiocraft.utils.hub import is_hub_id
 
     if cached := re.search(r"models--([\w.-]+?)--([\w.-]+)", name):  # a folder of the hub's cache
         return f"{cached[1]}/{cached[2]}"

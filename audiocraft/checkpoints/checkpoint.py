@@ -12,7 +12,7 @@ import torch
 from ..environment import AudioCraftEnvironment
 from ..errors import UserError
 from ..utils.files import atomic_path
-from .hub import fetch_again
+from ..utils.hub import fetch_again
 
 _NUMBERED = re.compile(r"checkpoint_(\d+)\.th$")
 

@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath
 from ..environment import AudioCraftEnvironment, resource_dir
 from ..errors import UserError
 from ..utils.files import read_json
+from ..utils.hub import hub_file, is_hub_id, url_file
 from .checkpoint import checkpoint_name, resolve_checkpoint_path
-from .hub import hub_file, is_hub_id, url_file
 from .model_config import config_text
 from .weights import CODEC_FILE, CODEC_FOLDER, CONFIG_FILE, HF_CONFIG_FILE, LM_FILE, WEIGHTS_FILE, read_config
 

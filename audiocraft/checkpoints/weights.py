@@ -25,8 +25,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UserError
+from ..utils.hub import fetch_again
 from .checkpoint import load_checkpoint
-from .hub import fetch_again
 
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -4,9 +4,9 @@ import typing as tp
 from functools import lru_cache
 from pathlib import Path
 
-from ..checkpoints.hub import is_reachable
 from ..errors import UserError
 from ..utils.files import read_json
+from ..utils.hub import is_reachable
 
 # Widths of the encoders known by name, so that a model can be built before its T5 is there.
 T5_WIDTHS = {

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from .. import __version__
 from ..checkpoints import checkpoint as files
-from ..checkpoints.hub import is_hub_id
 from ..checkpoints.weights import package_config, select_state
 from ..errors import UserError
 from ..utils.files import atomic_path, free_bytes
+from ..utils.hub import is_hub_id
 from ..utils.rng import rng_state, seed_everything, set_rng_state
 from .progress import Averager
 

@@ -222,7 +222,7 @@ def test_no_conditions_however_they_are_written(model_folder: Path, tmp_path: Pa
 def test_from_the_hub(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A repository in our layout, from a filled cache and with no net."""
     monkeypatch.setenv("AUDIOCRAFT_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr("audiocraft.checkpoints.hub.is_reachable", lambda: pytest.fail("the net was asked"))
+    monkeypatch.setattr("audiocraft.utils.hub.is_reachable", lambda: pytest.fail("the net was asked"))
     own = export_model("cafe0123", tmp_path / "own", format="safetensors")
     put_in_cache(own, "somebody/tiny", tmp_path / "cache")
     put_in_cache(own / "codec", "somebody/codec", tmp_path / "cache")

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from audiocraft.checkpoints import hub
 from audiocraft.errors import UserError
 from audiocraft.models import loaders
 from audiocraft.models.encodec import CompressionModel
 from audiocraft.models.export import FORMATS, export_model
+from audiocraft.utils import hub
 
 
 def test_golden_language_model(golden: Path) -> None:

@@ -198,7 +198,7 @@ def test_a_download_that_breaks_off_is_one_line(tmp_path: Path, monkeypatch: pyt
         raise RuntimeError("peer closed connection\nwithout sending complete message body")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", break_off)
-    monkeypatch.setattr("audiocraft.checkpoints.hub.is_reachable", lambda: True)
+    monkeypatch.setattr("audiocraft.utils.hub.is_reachable", lambda: True)
     for load in (loaders.load_lm_model, loaders.load_compression_model):
         with pytest.raises(UserError, match=r"state_dict\.bin of some/model cannot be fetched from the hub"):
             load("some/model", cache_dir=str(tmp_path))

@@ -6,7 +6,7 @@ import typing as tp
 from pathlib import Path
 
 from ..errors import UserError
-from ..utils.files import atomic_path
+from .files import atomic_path
 
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _PROBE_SECONDS = 5.0
