@@ -21,7 +21,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ def make(out: Path, recordings: Path | None, soundfont: Path | None) -> list[str
 
     from audiocraft.utils.files import atomic_path
 
-    sounds = _held_out_sounds(recordings) if recordings is not None else []
+    sounds = read_sounds(recordings, is_held_out) if recordings is not None else []
     made: dict[str, list[str]] = {"tones": [], "rhythm": []}
 
     def write(kind: str, name: str, wave: np.ndarray) -> None:
@@ -233,16 +233,21 @@ def _jungle(number: int) -> np.ndarray:
     return _fitted(wave[0, 20 * RATE :].numpy())
 
 
-def _held_out_sounds(folder: Path) -> list[np.ndarray]:
+def read_sounds(folder: Path, wanted: Callable[[str], bool]) -> list[np.ndarray]:
+    """The recordings of a folder that are `wanted` by name (without ending), as mono sounds [T] at `RATE`.
+
+    Raises:
+        UserError: they are fewer than three.
+    """
     from audiocraft.data.audio import audio_read
     from audiocraft.data.audio_utils import convert_audio
     from audiocraft.data.scan import scan_folder
     from audiocraft.errors import UserError
 
     paths = [Path(meta.path) for meta in scan_folder(folder, workers=1, shortest=0).meta]
-    paths = sorted(path for path in paths if is_held_out(path.stem))
+    paths = sorted(path for path in paths if wanted(path.stem))
     if len(paths) < 3:
-        raise UserError(f"of the recordings in {folder} {len(paths)} are held out; give a folder with more of them")
+        raise UserError(f"of the recordings in {folder} only {len(paths)} serve here; give a folder with more of them")
     return [convert_audio(*audio_read(path), RATE, 1)[0].numpy() for path in paths]
 
 

@@ -59,7 +59,8 @@ def _facts(plan: Plan | broad.Plan) -> dict[str, Any]:
     return broad.describe(plan) if isinstance(plan, broad.Plan) else describe(plan)
 
 
-def _sound(plan: Plan | broad.Plan) -> Array:
+def sound(plan: Plan | broad.Plan) -> Array:
+    """A plan's track, [2, T]."""
     return broad_mix.render(plan) if isinstance(plan, broad.Plan) else render(plan)
 
 
@@ -111,14 +112,14 @@ def write_track(folder: Path, plan: Plan | broad.Plan) -> Path:
         UserError: the disk is full or the folder cannot be written.
     """
     path = folder / f"{plan.name}.wav"
-    sound = _sound(plan)
+    track = sound(plan)
     # A shorter or older take of the same track must not stand beside a JSON that speaks of the new one.
     path.unlink(missing_ok=True)
     with atomic_path(path.with_suffix(".json")) as part:
         part.write_text(json.dumps(_facts(plan), indent=2) + "\n", encoding="utf-8")
     with atomic_path(path) as part:
         try:
-            soundfile.write(part, np.round(sound.T * 32767.0).astype(np.int16), SR, "PCM_16", format="WAV")
+            soundfile.write(part, np.round(track.T * 32767.0).astype(np.int16), SR, "PCM_16", format="WAV")
         except soundfile.LibsndfileError as error:
             raise UserError(f"{path} could not be written ({error}); is the disk full?") from error
     return path
