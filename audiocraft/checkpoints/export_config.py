@@ -2,7 +2,7 @@
 
 import typing as tp
 
-from .model_config import literal
+from ..utils.model_config import literal
 
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig

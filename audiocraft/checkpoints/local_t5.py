@@ -10,8 +10,8 @@ from pathlib import Path
 from ..errors import UserError
 from ..modules.t5 import T5_WIDTHS
 from ..utils.files import read_json
+from ..utils.model_config import literal
 from .export_config import with_value
-from .model_config import literal
 
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig

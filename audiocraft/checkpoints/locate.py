@@ -20,8 +20,8 @@ from ..environment import AudioCraftEnvironment, resource_dir
 from ..errors import UserError
 from ..utils.files import read_json
 from ..utils.hub import hub_file, is_hub_id, url_file
+from ..utils.model_config import config_text
 from .checkpoint import checkpoint_name, resolve_checkpoint_path
-from .model_config import config_text
 from .weights import CODEC_FILE, CODEC_FOLDER, CONFIG_FILE, HF_CONFIG_FILE, LM_FILE, WEIGHTS_FILE, read_config
 
 if tp.TYPE_CHECKING:

@@ -11,7 +11,7 @@ if tp.TYPE_CHECKING:
 
     from ..explore.bend import Player
     from ..explore.recipe import Recipe
-    from ..models.encodec import CompressionModel
+    from ..models.codec import CompressionModel
 
 _GIVEN = f"{__name__}.given"
 

@@ -17,11 +17,11 @@ import json
 import logging
 import struct
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -32,12 +32,7 @@ from ..utils.files import atomic_path, read_json
 from .audio import UnreadableAudio, audio_blocks, audio_info
 from .audio_utils import convert_audio
 
-if TYPE_CHECKING:
-    from ..models.encodec import CompressionModel
-
 logger = logging.getLogger(__name__)
-
-EncodeBlocks = Callable[[Any, Iterator[torch.Tensor]], Iterator[torch.Tensor]]
 
 # Files longer than this (seconds) are read, resampled and coded block by block, so that an hour needs no more memory.
 BLOCK_SECONDS = 120
@@ -49,6 +44,25 @@ DIGEST_BYTES = 16
 # Raise it when reading, resampling or coding begins to give other codes: entries made before are left behind.
 FORMAT = 2
 TRAILER = struct.Struct(f"<q{DIGEST_BYTES}s")
+
+
+class Codec(Protocol):
+    """What is asked of a codec, a module in evaluation mode: `audiocraft.models.CompressionModel` offers it."""
+
+    training: bool
+    sample_rate: int
+    channels: int
+    frame_rate: int
+
+    @property
+    def cardinality(self) -> int: ...
+    @property
+    def num_codebooks(self) -> int: ...
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]: ...
+    def encode_blocks(self, wavs: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]: ...
+    def named_modules(self) -> Iterator[tuple[str, torch.nn.Module]]: ...
+    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
+    def state_dict(self) -> dict[str, torch.Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -84,7 +98,7 @@ class CacheReport:
     rates: dict[str, int] = field(default_factory=dict)
 
 
-def codec_key(model: "CompressionModel") -> str:
+def codec_key(model: Codec) -> str:
     """Hash of everything that decides a codec's codes: class names, plain settings of every module, and weights."""
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     digest.update(f"{FORMAT}:{model.sample_rate}:{model.channels}:{model.num_codebooks}\n".encode())
@@ -99,7 +113,7 @@ def codec_key(model: "CompressionModel") -> str:
     for name, value in sorted(model.state_dict().items()):
         array = value.detach().cpu().contiguous()
         digest.update(f"{name}:{array.dtype}:{tuple(array.shape)}\n".encode())
-        digest.update(array.flatten().view(torch.uint8).numpy())
+        digest.update(array.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -189,16 +203,13 @@ class TokenCache:
 
     Args:
         root: cache folder, shared by all codecs and runs.
-        model: a codec (`models.encodec.CompressionModel`) in eval mode.
-        encode_blocks: `(model, blocks [1, C, T]) -> iterator of codes [1, K, F]`, exact, for files too long to hold
-            (`models.encodec.encode_blocks`); without it they are held in memory.
+        model: a codec in evaluation mode; files too long to hold go through its `encode_blocks`.
     """
 
-    def __init__(self, root: str | Path, model: "CompressionModel", encode_blocks: EncodeBlocks | None = None) -> None:
+    def __init__(self, root: str | Path, model: Codec) -> None:
         assert not model.training, "a codec in training mode gives other codes"
         self.root = Path(root)
         self.model = model
-        self.encode_blocks = encode_blocks
         self.key = codec_key(model)
         self.folder = self.root / self.key
         parameter = next(model.parameters(), None)
@@ -304,10 +315,7 @@ class TokenCache:
         first = next(blocks)
         second = next(blocks, None)
         if second is not None:
-            blocks = chain((first, second), blocks)
-            if self.encode_blocks is not None:
-                return torch.cat(list(self.encode_blocks(self.model, blocks)), dim=-1)
-            first = torch.cat(list(blocks), dim=-1)
+            return torch.cat(list(self.model.encode_blocks(chain((first, second), blocks))), dim=-1)
         codes, scale = self.model.encode(first)
         assert scale is None, "codes that need a scale beside them cannot be cached"
         return codes

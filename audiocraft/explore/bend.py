@@ -17,7 +17,8 @@ from collections.abc import Sequence
 import torch
 
 from ..errors import UserError
-from ..models.encodec import CompressionModel, EncodecModel
+from ..models.codec import CompressionModel
+from ..models.encodec import EncodecModel
 from ..models.spectral import SpectralDecoder, SpectralModel
 from ..quantization import BaseQuantizer, ResidualVectorQuantizer
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import UserError
-from ..models.encodec import CompressionModel
+from ..models.codec import CompressionModel
 from . import bend
 
 SPEEDS = (0.05, 20.0)

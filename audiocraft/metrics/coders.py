@@ -14,7 +14,7 @@ from ..errors import UserError
 from .opus import check_opus, opus_decode, opus_encode
 
 if tp.TYPE_CHECKING:
-    from ..models.encodec import CompressionModel
+    from ..models.codec import CompressionModel
 
 OPUS_BIT_RATES = (6000, 12000)
 

@@ -24,7 +24,8 @@ from ..modules.seanet import SEANetDecoder, SEANetEncoder
 from ..modules.transformer import StreamingTransformer, StreamingTransformerLayer
 from ..quantization import BaseQuantizer, DummyQuantizer, ResidualVectorQuantizer
 from ..utils.left_out import missing
-from .encodec import CompressionModel, EncodecModel
+from .codec import CompressionModel
+from .encodec import EncodecModel
 from .lm import LMModel
 from .spectral import SpectralModel
 from .spectral_quantizer import SpectralQuantizer

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..quantization import ResidualVectorQuantizer
-from .encodec import CompressionModel
+from .codec import CompressionModel
 from .lm import LMModel
 from .spectral_quantizer import SpectralQuantizer
 

@@ -1,106 +1,84 @@
-"""Audio codecs: what every one offers, and EnCodec (Défossez et al. 2022, "High Fidelity Neural Audio Compression")."""
+"""EnCodec (Défossez et al. 2022, "High Fidelity Neural Audio Compression"), on signals of any length.
+
+Long ones are coded block by block, in bounded memory and with the result of the whole signal.
+"""
 
 import math
 import typing as tp
-from abc import ABC, abstractmethod
 from contextlib import nullcontext
 
 import torch
 from torch import nn
 
 from ..errors import UserError
+from ..modules.chunked import can_stream, plan
 from ..quantization.base import BaseQuantizer, QuantizedResult
 from ..utils.device import full_float32
 from ..utils.left_out import missing
-from .codec_blocks import BlockDecoder, decode_blocks, decode_long, encode_blocks, encode_long, needs_blocks
+from .codec import CompressionModel
 
-__all__ = ["CompressionModel", "EncodecModel", "decode_blocks", "encode_blocks"]
+__all__ = ["CompressionModel", "EncodecModel"]
 
-
-class StreamDecoder(tp.Protocol):
-    """codes → wav on streams; holds no state of its own."""
-
-    channels: int
-
-    def start(self) -> tp.Any:
-        """State of a new stream, made of dataclasses, lists and tensors with the clips first."""
-
-    def push(self, state: tp.Any, codes: torch.Tensor, last: bool = False) -> torch.Tensor:
-        """codes [B, K, f] (f may be 0) → the wav [B, C, t] that is final now."""
-        ...
+_WHOLE_SECONDS = 8.0  # so much audio (over the batch) is coded in one go; beyond it blocks are faster, near the caches
+_ELEMENTS_PER_BLOCK = {"cpu": 2**22, "cuda": 2**26, "mps": 2**24}
 
 
-class CompressionModel(ABC, nn.Module):
-    """A codec: wav [B, C, T] ↔ codes [B, K, F].
+class BlockEncoder:
+    """wav → codes on streams. Weights are those at construction.
 
-    Attributes: `channels`, `sample_rate` (Hz), `frame_rate` (frames per second), `hop_length` (samples per frame).
+    Raises UserError for a codec that needs to know the whole signal first (time_group_norm).
     """
 
-    channels: int
-    sample_rate: int
-    frame_rate: int
-    hop_length: int
+    def __init__(self, encoder: nn.Module, quantizer: BaseQuantizer):
+        self.quantizer = quantizer
+        self.stage = plan(encoder)
 
-    @abstractmethod
-    def forward(self, x: torch.Tensor) -> QuantizedResult:
-        """wav [B, C, T] → QuantizedResult: x the decoded wav [B, C, T], codes [B, K, F], bandwidth in kb/s, and what
-        training needs."""
+    def start(self) -> tp.Any:
+        """State of a new stream."""
+        return self.stage.start()
 
-    @abstractmethod
-    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """wav [B, C, T] → (codes [B, K, F] int64, scale [B, 1] or None), F = ceil(T / hop_length)."""
+    @torch.no_grad()
+    def push(self, state: tp.Any, wav: torch.Tensor, last: bool = False) -> torch.Tensor:
+        """wav [B, C, t] (t may be 0) → the codes [B, K, f] that are final now, f may be 0."""
+        with full_float32():
+            return self.quantizer.encode(self.stage.push(state, wav, last))
 
-    @abstractmethod
-    def decode(self, codes: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
-        """codes [B, K, F] (and the scale that encode gave) → wav [B, C, F * hop_length]."""
 
-    @abstractmethod
-    def decode_latent(self, codes: torch.Tensor) -> torch.Tensor:
-        """codes [B, K, F] → latents [B, D, F]."""
+class BlockDecoder:
+    """codes → wav on streams. Weights are those at construction; errors as `BlockEncoder`.
 
-    @property
-    @abstractmethod
-    def cardinality(self) -> int:
-        """Codes per codebook."""
+    `half`: round the LSTM's recurrent weights to float16 (x86 only).
+    """
 
-    @property
-    @abstractmethod
-    def num_codebooks(self) -> int:
-        """Codebooks in use, K."""
+    def __init__(self, decoder: nn.Module, quantizer: BaseQuantizer, channels: int, half: bool = False):
+        self.quantizer = quantizer
+        self.channels = channels
+        self.stage = plan(decoder, half)
 
-    @property
-    @abstractmethod
-    def total_codebooks(self) -> int:
-        """Codebooks there are."""
+    def start(self) -> tp.Any:
+        """State of a new stream."""
+        return self.stage.start()
 
-    @abstractmethod
-    def set_num_codebooks(self, n: int) -> None:
-        """Use the first n codebooks from now on. Raises UserError if there are fewer."""
+    @torch.no_grad()
+    def push(self, state: tp.Any, codes: torch.Tensor, last: bool = False) -> torch.Tensor:
+        """codes [B, K, f] (f may be 0) → the wav [B, C, t] that is final now."""
+        with full_float32():
+            return self.stage.push(state, self.quantizer.decode(codes), last)
 
-    @property
-    def inner_rates(self) -> list[float]:
-        """Hz at which decoding steps, the frame rate first: where a codec can hum."""
-        return [self.sample_rate / self.hop_length]
 
-    def encode_blocks(self, wavs: tp.Iterable[torch.Tensor]) -> tp.Iterator[torch.Tensor]:
-        """Stream of wav [B, C, t], t of any size → stream of codes [B, K, f]; joined, they are the codes of the joined
-        input. Raises UserError for an empty stream, a wrong shape, or a codec that must know the whole signal first."""
-        raise UserError(f"a codec of type {type(self).__name__} cannot take streams; use encode() on whole files")
-
-    def stream_decoder(self, half: bool = False) -> StreamDecoder:
-        """Decodes streams with the weights as they are now; `half`: weights in float16 where that is faster.
-
-        Raises:
-            UserError: the codec must know the whole signal first.
-        """
-        raise UserError(f"a codec of type {type(self).__name__} cannot be streamed; use an EnCodec")
-
-    @staticmethod
-    def get_pretrained(name: str, device: torch.device | str = "cpu") -> "CompressionModel":
-        """Load a trained codec; for what `name` can be see `loaders.load_compression_model`."""
-        from . import loaders
-
-        return loaders.load_compression_model(name, device=device)
+def _resize(blocks: tp.Iterable[torch.Tensor], size: int) -> tp.Iterator[tuple[torch.Tensor, bool]]:
+    """Cut blocks [..., t] to at most `size`, drop empty ones, and mark the last. Raises UserError if there is none."""
+    held: torch.Tensor | None = None
+    for block in blocks:
+        for part in block.split(size, dim=-1):
+            if part.shape[-1] == 0:
+                continue
+            if held is not None:
+                yield held, False
+            held = part
+    if held is None:
+        raise UserError("there is nothing to code: the stream is empty; give at least one sample or frame")
+    yield held, True
 
 
 class EncodecModel(CompressionModel):
@@ -163,13 +141,56 @@ class EncodecModel(CompressionModel):
         ratios = tp.cast(list[int], self.decoder.ratios)
         return [self.sample_rate / self.hop_length * math.prod(ratios[:i]) for i in range(len(ratios))]
 
+    def block_samples(self, batch: int = 1) -> int:
+        """Samples per block and clip, a multiple of the hop, at least one second: what keeps the widest activation near
+        16 MiB on a CPU."""
+        device = next(self.parameters()).device.type
+        width = max(1, tp.cast(int, self.encoder.n_filters)) * batch
+        samples = max(self.sample_rate, _ELEMENTS_PER_BLOCK.get(device, 2**22) // width)
+        return samples // self.hop_length * self.hop_length
+
+    def _needs_blocks(self, batch: int, samples: int) -> bool:
+        """Whether clips of so many samples are coded in blocks: long ones, outside training and autograd."""
+        if self.training or torch.is_grad_enabled() or batch * samples <= _WHOLE_SECONDS * self.sample_rate:
+            return False
+        return samples > self.block_samples(batch) and can_stream(self)
+
     def encode_blocks(self, wavs: tp.Iterable[torch.Tensor]) -> tp.Iterator[torch.Tensor]:
         """As CompressionModel.encode_blocks."""
-        return encode_blocks(self, wavs)
+        if self.renormalize:
+            raise UserError(
+                "a codec with renormalize=true scales by the loudness of the whole file; use encode()"
+            )
+        return self._encode_blocks(wavs, self.block_samples(), None)
+
+    def _encode_blocks(
+        self, wavs: tp.Iterable[torch.Tensor], size: int, scale: torch.Tensor | None
+    ) -> tp.Iterator[torch.Tensor]:
+        encoder = BlockEncoder(self.encoder, self.quantizer)
+        state = encoder.start()
+        for wav, last in _resize(wavs, size):
+            self.check_wav(wav)
+            codes = encoder.push(state, self.normalize(wav, scale), last)
+            if codes.shape[-1]:
+                yield codes
 
     def stream_decoder(self, half: bool = False) -> BlockDecoder:
         """As CompressionModel.stream_decoder."""
-        return BlockDecoder(self, half)
+        return BlockDecoder(self.decoder, self.quantizer, self.channels, half)
+
+    def decode_long(
+        self, codes: torch.Tensor, decoder: BlockDecoder, scale: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """As `decode`, block by block with a `decoder` made before."""
+        state = decoder.start()
+        out = torch.empty(len(codes), self.channels, codes.shape[-1] * self.hop_length, device=codes.device)
+        done = 0
+        for block, last in _resize([codes], self.block_samples(len(codes)) // self.hop_length):
+            wav = self.postprocess(decoder.push(state, block, last), scale)
+            out[..., done : done + wav.shape[-1]] = wav
+            done += wav.shape[-1]
+        assert done == out.shape[-1]
+        return out
 
     def check_wav(self, x: torch.Tensor) -> None:
         """Raises UserError unless x is [B, channels, T] with at least one sample, and, but for training, all finite."""
@@ -209,7 +230,7 @@ class EncodecModel(CompressionModel):
         """
         self.check_wav(x)
         length = x.shape[-1]
-        if needs_blocks(self, len(x), length):
+        if self._needs_blocks(len(x), length):
             codes, scale = self.encode(x)
             wav = self.decode(codes, scale)[..., :length]
             bandwidth = self.quantizer.bandwidth(codes, self.frame_rate)
@@ -223,9 +244,9 @@ class EncodecModel(CompressionModel):
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """As CompressionModel.encode, long input in blocks. Raises UserError for a wrong shape, NaN or infinities."""
         self.check_wav(x)
-        if needs_blocks(self, len(x), x.shape[-1]):
+        if self._needs_blocks(len(x), x.shape[-1]):
             scale = self.measure_scale(x)
-            return encode_long(self, x, scale), scale
+            return torch.cat(list(self._encode_blocks([x], self.block_samples(len(x)), scale)), dim=-1), scale
         x, scale = self.preprocess(x)
         with full_float32():
             return self.quantizer.encode(self.encoder(x)), scale
@@ -234,8 +255,8 @@ class EncodecModel(CompressionModel):
         """As CompressionModel.decode, long input in blocks. Raises UserError for a wrong shape or codes that do not
         exist."""
         self.quantizer.check_codes(codes)
-        if needs_blocks(self, len(codes), codes.shape[-1] * self.hop_length):
-            return decode_long(self, codes, scale)
+        if self._needs_blocks(len(codes), codes.shape[-1] * self.hop_length):
+            return self.decode_long(codes, self.stream_decoder(), scale)
         with full_float32():
             return self.postprocess(self.decoder(self.decode_latent(codes)), scale)
 

@@ -23,7 +23,6 @@ from ..checkpoints.card import CARD_FILE
 from ..checkpoints.checkpoint import numbered_checkpoints, resolve_checkpoint_path
 from ..checkpoints.export_config import export_config, with_codec, without_null_conditioners
 from ..checkpoints.layouts import MODEL_FILES, ModelContent, is_ours, peer_files, safetensors_files, saving, text_file
-from ..checkpoints.model_config import config_text
 from ..checkpoints.weights import (
     CODEC_FILE,
     CONFIG_FILE,
@@ -38,6 +37,7 @@ from ..checkpoints.weights import (
 from ..environment import AudioCraftEnvironment
 from ..errors import UserError
 from ..utils.files import read_json, write_files
+from ..utils.model_config import config_text
 from . import loaders
 from .genmodel import check_match
 from .lm import LMModel

@@ -14,7 +14,6 @@ import torch
 from .. import __version__
 from ..checkpoints import local_t5, locate
 from ..checkpoints.encodec_hf import read_hf_codec
-from ..checkpoints.model_config import trained_rate, trained_reach
 from ..checkpoints.weights import (
     CONFIG_FILE,
     HF_CONFIG_FILE,
@@ -33,8 +32,9 @@ from ..checkpoints.weights import (
 from ..errors import UserError
 from ..utils import left_out
 from ..utils.hub import get_audiocraft_cache_dir, is_in_cache_of
+from ..utils.model_config import trained_rate, trained_reach
 from . import builders
-from .encodec import CompressionModel
+from .codec import CompressionModel
 from .lm import LMModel
 
 __all__ = [

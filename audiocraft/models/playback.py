@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ..modules.chunked import can_stream
 from ..modules.sampling import SamplingParams
-from .codec_blocks import BlockDecoder, decode_long
-from .encodec import CompressionModel, EncodecModel, StreamDecoder
+from .codec import CompressionModel, StreamDecoder
+from .encodec import BlockDecoder, EncodecModel
 from .fast import resolve_precision
 from .generate import TokenDecoder
 from .lm import LMModel
@@ -83,5 +83,5 @@ class Playback:
         codec = self._codec
         if codes.device.type == "cpu" and isinstance(codec, EncodecModel) and can_stream(codec.decoder):
             codec.quantizer.check_codes(codes)
-            return decode_long(codec, codes, None, tp.cast(BlockDecoder, self.codec))
+            return codec.decode_long(codes, tp.cast(BlockDecoder, self.codec))
         return codec.decode(codes, None)

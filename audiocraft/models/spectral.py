@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..errors import UserError
 from ..modules import partials, sines
 from ..quantization.base import QuantizedResult
-from .encodec import CompressionModel
+from .codec import CompressionModel
 from .spectral_quantizer import SpectralQuantizer
 
 _PIECE = 512  # frames that are coded together

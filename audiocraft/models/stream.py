@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..modules.chunked import LSTMState
-from .encodec import StreamDecoder
+from .codec import StreamDecoder
 from .windows import Progress, SongDecoder, SongState
 
 # The first chunk is this short, each next one twice as long: sound at once, then fewer and larger products.

@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..metrics import codebook_usage, log_mel_distance, si_sdr
 from ..models import builders as model_builders
 from ..models import loaders
-from ..models.encodec import CompressionModel
+from ..models.codec import CompressionModel
 from . import builders
 from .base import StandardSolver
 from .codebook_start import start_codebooks

@@ -17,8 +17,8 @@ from ..data.token_dataset import TokenDataset
 from ..environment import AudioCraftEnvironment
 from ..errors import UserError
 from ..models import builders as model_builders
+from ..models.codec import CompressionModel
 from ..models.codec_init import get_codebooks, init_from_codebooks
-from ..models.encodec import CompressionModel
 from ..models.lm import LMModel
 from ..models.loaders import load_lm_model_ckpt
 from ..modules.conditioners import ConditioningAttributes
@@ -123,7 +123,7 @@ class MusicGenSolver(GenerateStage, StandardSolver):
     def _with_tokens(self, datasets: dict[str, Any]) -> dict[str, Any]:
         """The datasets with codes in place of waves."""
         assert self.token_cache_dir is not None
-        cache = TokenCache(self.token_cache_dir, self.compression_model, lambda model, wavs: model.encode_blocks(wavs))
+        cache = TokenCache(self.token_cache_dir, self.compression_model)
         paths = list(dict.fromkeys(item.path for dataset in datasets.values() for item in dataset.meta))
         progress = distrib.is_rank_zero() and self.cfg.logging.progress != "off"
         if distrib.is_distributed():

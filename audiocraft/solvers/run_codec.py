@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from ..checkpoints import locate
 from ..checkpoints.weights import CODEC_FILE
 from ..errors import UserError
-from ..models.encodec import CompressionModel
+from ..models.codec import CompressionModel
 from ..models.export import export_pretrained_compression_model
 from ..models.loaders import load_compression_model
 

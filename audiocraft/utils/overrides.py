@@ -12,9 +12,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, InterpolationToMissingValueError, OmegaConfBaseException
 
-from ..checkpoints.model_config import literal
 from ..errors import UserError
 from . import left_out
+from .model_config import literal
 from .peer_keys import ignored_keys, peer_only_keys
 
 Compose = Callable[[Sequence[str]], DictConfig]

@@ -65,12 +65,10 @@ def test_blocks_equal_whole_file(tmp_path, monkeypatch, seconds):
 
 
 def test_long_file_equals_whole_file(tmp_path, monkeypatch, codec):
-    from audiocraft.models.encodec import encode_blocks
-
     path = write_noise(tmp_path / "a.wav", 8.3, 44100, 2)
     expected = whole_file_codes(codec, path)
     monkeypatch.setattr(token_cache, "BLOCK_SECONDS", 3)
-    entry = TokenCache(tmp_path / "cache", codec, encode_blocks).prepare([path], progress=False).tokens[str(path)]
+    entry = TokenCache(tmp_path / "cache", codec).prepare([path], progress=False).tokens[str(path)]
     assert torch.equal(entry.read(), expected)
 
 

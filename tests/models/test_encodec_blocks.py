@@ -8,9 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from audiocraft.errors import UserError
-from audiocraft.models import codec_blocks
-from audiocraft.models.codec_blocks import BlockDecoder, BlockEncoder, block_samples, decode_blocks, encode_blocks
-from audiocraft.models.encodec import EncodecModel
+from audiocraft.models import encodec
+from audiocraft.models.encodec import BlockEncoder, EncodecModel
 from audiocraft.models.loaders import load_compression_model
 from audiocraft.modules import chunked
 from audiocraft.modules.seanet import SEANetDecoder, SEANetEncoder
@@ -30,7 +29,7 @@ def tiny(norm: str = "weight_norm", channels: int = 1, renormalize: bool = False
 
 @pytest.fixture()
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec_blocks, "_ELEMENTS_PER_BLOCK", {"cpu": 1})
+    monkeypatch.setattr(encodec, "_ELEMENTS_PER_BLOCK", {"cpu": 1})
 
 
 @pytest.mark.parametrize("seconds", [0.05, 1, 7.9, 8.1, 31, 47.3])
@@ -77,7 +76,7 @@ def test_norm_over_time_is_never_cut(small_blocks: None) -> None:
     with torch.no_grad():
         assert torch.equal(model.encode(x)[0], whole)
     with pytest.raises(UserError, match="weight_norm"):
-        BlockEncoder(model)
+        next(model.encode_blocks([x]))
 
 
 @pytest.mark.parametrize("name", ["codec_ac", "codec_ac_causal", "codec_hf"])
@@ -87,15 +86,18 @@ def test_streams_give_the_golden_codes_and_wave(golden: Path, name: str) -> None
     model = load_compression_model(golden / name)
     assert isinstance(model, EncodecModel)
     for size in (1000, 9999):
-        assert torch.equal(torch.cat(list(encode_blocks(model, io["wav"].split(size, -1))), -1), io["codes"])
+        assert torch.equal(torch.cat(list(model.encode_blocks(io["wav"].split(size, -1))), -1), io["codes"])
+    decoder = model.stream_decoder()
     for size in (1, 7):
-        wav = torch.cat(list(decode_blocks(model, io["codes"].split(size, -1))), -1)
+        state, blocks = decoder.start(), io["codes"].split(size, -1)
+        parts = [decoder.push(state, block, last=i == len(blocks) - 1) for i, block in enumerate(blocks)]
+        wav = torch.cat(parts, -1)
         torch.testing.assert_close(wav, io["decoded"], atol=3e-6, rtol=0)
 
 
 def test_streams_hold_one_block(small_blocks: None, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny()
-    assert block_samples(model) == RATE
+    assert model.block_samples() == RATE
     seen: list[int] = []
     push = BlockEncoder.push
 
@@ -106,14 +108,14 @@ def test_streams_hold_one_block(small_blocks: None, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(BlockEncoder, "push", watched)
     x = torch.randn(1, 1, 10 * RATE + 7)
     parts = [x[..., :0], x[..., : 8 * RATE], x[..., 8 * RATE :]]  # blocks larger than the codec's own, and an empty one
-    codes = torch.cat(list(encode_blocks(model, parts)), -1)
+    codes = torch.cat(list(model.encode_blocks(parts)), -1)
     assert codes.shape == (1, 3, 202) and max(seen) == RATE and sum(seen) == x.shape[-1]
     assert torch.equal(codes, model.encode(x)[0])
 
 
 def test_pushing_by_hand_and_two_streams_at_once() -> None:
     model = tiny()
-    encoder, decoder = BlockEncoder(model), BlockDecoder(model)
+    encoder, decoder = BlockEncoder(model.encoder, model.quantizer), model.stream_decoder()
     wavs = [torch.randn(1, 1, 90), torch.randn(2, 1, 61)]
     states = [encoder.start(), encoder.start()]
     halves = [encoder.push(state, wav[..., :31]) for state, wav in zip(states, wavs)]
@@ -128,15 +130,11 @@ def test_pushing_by_hand_and_two_streams_at_once() -> None:
 def test_streams_name_their_mistakes() -> None:
     model = tiny()
     with pytest.raises(UserError, match="empty"):
-        list(encode_blocks(model, []))
-    with pytest.raises(UserError, match="empty"):
-        list(decode_blocks(model, iter([torch.zeros(1, 3, 0, dtype=torch.long)])))
+        list(model.encode_blocks([]))
     with pytest.raises(UserError, match="samples"):
-        list(encode_blocks(model, [torch.zeros(1, 2, 10)]))
-    with pytest.raises(UserError, match="0 to 7"):
-        list(decode_blocks(model, [torch.full((1, 3, 4), 9)]))
+        list(model.encode_blocks([torch.zeros(1, 2, 10)]))
     with pytest.raises(UserError, match="renormalize"):
-        list(encode_blocks(tiny(renormalize=True), [torch.zeros(1, 1, 10)]))
+        list(tiny(renormalize=True).encode_blocks([torch.zeros(1, 1, 10)]))
 
 
 def test_blocks_are_coded_in_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,10 +153,11 @@ def test_blocks_are_coded_in_full_float32(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(chunked, "prepare", watched)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    for _ in encode_blocks(model, [torch.randn(1, 1, 60)]):
+    for _ in model.encode_blocks([torch.randn(1, 1, 60)]):
         assert torch.backends.cudnn.allow_tf32 is True
     assert seen == {False}
     seen.clear()
-    for _ in decode_blocks(model, [torch.zeros(1, 3, 10, dtype=torch.long)]):
-        assert torch.backends.cudnn.allow_tf32 is True
+    decoder = model.stream_decoder()
+    decoder.push(decoder.start(), torch.zeros(1, 3, 10, dtype=torch.long), last=True)
+    assert torch.backends.cudnn.allow_tf32 is True
     assert seen == {False}
