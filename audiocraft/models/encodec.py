@@ -158,9 +158,7 @@ class EncodecModel(CompressionModel):
     def encode_blocks(self, wavs: tp.Iterable[torch.Tensor]) -> tp.Iterator[torch.Tensor]:
         """As CompressionModel.encode_blocks."""
         if self.renormalize:
-            raise UserError(
-                "a codec with renormalize=true scales by the loudness of the whole file; use encode()"
-            )
+            raise UserError("a codec with renormalize=true scales by the loudness of the whole file; use encode()")
         return self._encode_blocks(wavs, self.block_samples(), None)
 
     def _encode_blocks(

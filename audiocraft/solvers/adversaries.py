@@ -19,6 +19,7 @@ from ..adversarial.discriminators import DiscriminatorSTFT
 from ..errors import UserError
 from ..losses import Balancer
 from ..utils.device import resolve_device
+from .optimizers import get_optimizer
 
 # name -> (class, classes whose arguments it takes)
 _ADVERSARIES: dict[str, tuple[type[nn.Module], tuple[type, ...]]] = {
@@ -100,8 +101,6 @@ def get_adversarial_losses(cfg: DictConfig) -> nn.ModuleDict:
     Raises:
         UserError: no adversary, an unknown one, or unknown losses under `adversarial`.
     """
-    from .builders import get_optimizer  # builders passes these functions on
-
     node = cfg.adversarial
     names = [node.adversaries] if isinstance(node.adversaries, str) else list(node.adversaries or [])
     if not names:

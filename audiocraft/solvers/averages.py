@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..optim import ModuleDictEMA
 from ..utils.best_state import BestStateDictManager
+from .optimizers import get_ema
 
 if TYPE_CHECKING:
     import flashy
@@ -45,9 +46,7 @@ class AveragesMixin(_Base):
 
     def initialize_ema(self) -> None:
         """Begin the moving average of the registered modules."""
-        from . import builders
-
-        self.ema = builders.get_ema(self._ema_modules, self.cfg.optim.ema)
+        self.ema = get_ema(self._ema_modules, self.cfg.optim.ema)
 
     @contextmanager
     def _swapped(self, states: dict[str, dict[str, Tensor]]) -> Iterator[None]:

@@ -22,6 +22,7 @@ from ..utils.device import Autocast, resolve_device
 from ..utils.rng import rng_state, seed_everything, set_rng_state
 from .averages import AveragesMixin
 from .checkpoints import CheckpointMixin
+from .data import num_samples, split_batch_size
 from .divergence import Diverged
 from .interrupt import Interrupted, StopFlag
 from .progress import Averager
@@ -133,9 +134,7 @@ class StandardSolver(StepsMixin, CheckpointMixin, AveragesMixin, ABC, flashy.Bas
     @property
     def updates_per_epoch(self) -> int:
         """Updates in one epoch: `optim.updates_per_epoch`, or fewer where the training segments do not last."""
-        from . import builders
-
-        steps = builders.num_samples(self.cfg, "train") // builders.split_batch_size(self.cfg, "train")
+        steps = num_samples(self.cfg, "train") // split_batch_size(self.cfg, "train")
         asked = self.cfg.optim.updates_per_epoch
         return max(1, min(asked, steps) if asked else steps)
 

@@ -9,7 +9,7 @@ from flashy import distrib
 
 from ..models.encodec import EncodecModel
 from ..quantization import ResidualVectorQuantizer
-from .batches import start_loader
+from .data import start_loader
 
 if TYPE_CHECKING:
     from .base import StandardSolver

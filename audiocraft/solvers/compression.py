@@ -15,12 +15,13 @@ from ..data.audio import audio_write
 from ..data.audio_utils import convert_audio
 from ..errors import UserError
 from ..metrics import codebook_usage, log_mel_distance, si_sdr
-from ..models import builders as model_builders
-from ..models import loaders
+from ..models import builders, loaders
 from ..models.codec import CompressionModel
-from . import builders
+from .adversaries import get_adversarial_losses, get_balancer
 from .base import StandardSolver
 from .codebook_start import start_codebooks
+from .data import DatasetType, get_audio_datasets
+from .optimizers import get_loss, get_lr_scheduler, get_optimizer
 from .progress import Averager
 
 ADVERSARIAL = ("adv", "feat")
@@ -83,15 +84,15 @@ class CompressionSolver(StandardSolver):
         return len(self.adv_losses) > 0 and self.global_step >= self.cfg.adversarial.start
 
     def build_model(self) -> None:
-        self.model = model_builders.get_compression_model(self.cfg).to(self.device)
-        self.sisnr = builders.get_loss("sisnr", self.cfg).to(self.device)
+        self.model = builders.get_compression_model(self.cfg).to(self.device)
+        self.sisnr = get_loss("sisnr", self.cfg).to(self.device)
         heard = [name for name in self.weights if name not in ADVERSARIAL]
-        self.losses = nn.ModuleDict({name: builders.get_loss(name, self.cfg) for name in heard}).to(self.device)
-        self.balancer = builders.get_balancer(self.weights, self.cfg.balancer)
+        self.losses = nn.ModuleDict({name: get_loss(name, self.cfg) for name in heard}).to(self.device)
+        self.balancer = get_balancer(self.weights, self.cfg.balancer)
         adversarial = len(heard) < len(self.weights)
-        self.adv_losses = builders.get_adversarial_losses(self.cfg) if adversarial else nn.ModuleDict()
-        self.optimizer = builders.get_optimizer(self.model, self.cfg.optim)
-        self.lr_scheduler = builders.get_lr_scheduler(self.optimizer, self.cfg.schedule, self.total_updates)
+        self.adv_losses = get_adversarial_losses(self.cfg) if adversarial else nn.ModuleDict()
+        self.optimizer = get_optimizer(self.model, self.cfg.optim)
+        self.lr_scheduler = get_lr_scheduler(self.optimizer, self.cfg.schedule, self.total_updates)
         self.register_stateful("model", "optimizer", "lr_scheduler", "balancer", "adv_losses")
         self.register_best_state("model")
         self.register_ema("model")
@@ -100,7 +101,7 @@ class CompressionSolver(StandardSolver):
         cfg = self.cfg.copy()
         # Files and lengths travel with the sound: padding is masked, and a broken batch can be named.
         cfg.dataset.return_info = True
-        self.dataloaders = builders.get_audio_datasets(cfg, builders.DatasetType.AUDIO)
+        self.dataloaders = get_audio_datasets(cfg, DatasetType.AUDIO)
 
     def train(self) -> dict:
         """The train stage; a codec from nothing gets codebooks to start with."""

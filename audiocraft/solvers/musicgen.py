@@ -16,14 +16,15 @@ from ..data.token_cache import TokenCache
 from ..data.token_dataset import TokenDataset
 from ..environment import AudioCraftEnvironment
 from ..errors import UserError
-from ..models import builders as model_builders
+from ..models import builders
 from ..models.codec import CompressionModel
 from ..models.codec_init import get_codebooks, init_from_codebooks
 from ..models.lm import LMModel
 from ..models.loaders import load_lm_model_ckpt
 from ..modules.conditioners import ConditioningAttributes
-from . import builders
 from .base import StandardSolver
+from .data import DatasetType, get_audio_datasets, get_source, needs_split
+from .optimizers import get_lr_scheduler, get_optimizer
 from .run_codec import fit_codec, load_codec
 from .samples import GenerateStage
 
@@ -77,12 +78,12 @@ class MusicGenSolver(GenerateStage, StandardSolver):
         self.compression_model.requires_grad_(False)
         fit_codec(self.compression_model, cfg)
         local_t5.resolve_from_here(cfg)
-        self.model = model_builders.get_lm_model(cfg)
+        self.model = builders.get_lm_model(cfg)
         if cfg.init_from_codec:
             init_from_codebooks(self.model, get_codebooks(self.compression_model).cpu(), cfg.init_from_codec)
         self.model.to(self.device)
-        self.optimizer = builders.get_optimizer(self.model, cfg.optim)
-        self.lr_scheduler = builders.get_lr_scheduler(self.optimizer, cfg.schedule, self.total_updates)
+        self.optimizer = get_optimizer(self.model, cfg.optim)
+        self.lr_scheduler = get_lr_scheduler(self.optimizer, cfg.schedule, self.total_updates)
         self.register_stateful("model", "optimizer", "lr_scheduler")
         self.register_best_state("model")
         self.register_ema("model")
@@ -116,9 +117,9 @@ class MusicGenSolver(GenerateStage, StandardSolver):
         # The loss needs to know what is padding, and a broken batch can be named.
         cfg.dataset.return_info = True
         prepare = None if self.token_cache_dir is None else self._with_tokens
-        if builders.needs_split(cfg, "generate") and builders.get_source(cfg, "generate") is not None:
+        if needs_split(cfg, "generate") and get_source(cfg, "generate") is not None:
             self._durations()  # what is wrong is said now, not after an epoch
-        self.dataloaders = builders.get_audio_datasets(cfg, builders.DatasetType.MUSIC, prepare)
+        self.dataloaders = get_audio_datasets(cfg, DatasetType.MUSIC, prepare)
 
     def _with_tokens(self, datasets: dict[str, Any]) -> dict[str, Any]:
         """The datasets with codes in place of waves."""

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from ..errors import UserError
-from ..models import builders as model_builders
+from ..models import builders
 from ..models.spectral import SpectralModel
-from .batches import start_loader
 from .compression import CompressionSolver
+from .data import start_loader
 
 # Vectors per code from which principal components and codebooks start.
 VECTORS_PER_CODE = 24
@@ -31,7 +31,7 @@ class SpectralSolver(CompressionSolver):
         super().__init__(cfg)
 
     def build_model(self) -> None:
-        self.model = tp.cast(SpectralModel, model_builders.get_compression_model(self.cfg)).to(self.device)
+        self.model = tp.cast(SpectralModel, builders.get_compression_model(self.cfg)).to(self.device)
         self.losses, self.adv_losses = nn.ModuleDict(), nn.ModuleDict()
         # The loop asks for one; there is nothing that it could move.
         self.optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))])

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import UserError
-from .batches import start_loader
+from .data import start_loader
 from .divergence import Diverged, LossWatch, files_of
 from .progress import Averager, StageProgress, duration_text
 
