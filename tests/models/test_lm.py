@@ -7,6 +7,7 @@ import torch
 
 from audiocraft.errors import UserError
 from audiocraft.models import LMModel, builders
+from audiocraft.models.fast import FastLM
 from audiocraft.models.generate import DecoderState, TokenDecoder
 from audiocraft.modules.codebooks_patterns import (
     CoarseFirstPattern,
