@@ -20,10 +20,9 @@ from ..models import builders, loaders
 from ..models.codec import CompressionModel
 from ..models.encodec import EncodecModel
 from ..quantization import ResidualVectorQuantizer
-from .adversaries import get_adversarial_losses, get_balancer
 from .base import StandardSolver
 from .data import DatasetType, get_audio_datasets, start_loader
-from .optimizers import get_loss, get_lr_scheduler, get_optimizer
+from .optimizers import get_adversarial_losses, get_balancer, get_loss, get_lr_scheduler, get_optimizer
 from .progress import Averager
 
 ADVERSARIAL = ("adv", "feat")
