@@ -7,8 +7,8 @@ import time
 import typing as tp
 from pathlib import Path
 
-from benchlib import ROOT
-from benchlib.machine import stamp
+from benchmarks import ROOT
+from benchmarks.machine import stamp
 
 
 def room(name: str, *arguments: object) -> dict[str, tp.Any]:

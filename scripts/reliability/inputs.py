@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 import torch
 import yaml
-from benchlib import ROOT
+from benchmarks import ROOT
 
 from audiocraft import train
 from audiocraft.data.manifest import save_audio_meta

@@ -9,12 +9,12 @@ import bench
 import pytest
 import torch
 from bench_records import FACTS, SPEED, played, stamp
-from benchlib import divergence, facts, house, play, process, summary, weights
-from benchlib.engines import Engine
-from benchlib.figure import caption, draw
-from benchlib.process import ProcessFailed
-from benchlib.store import append, newest, read
-from benchlib.weights import Source
+from benchmarks import divergence, facts, house, play, process, summary, weights
+from benchmarks.engines import Engine
+from benchmarks.figure import caption, draw
+from benchmarks.process import ProcessFailed
+from benchmarks.store import append, newest, read
+from benchmarks.weights import Source
 from PIL import Image
 
 
@@ -270,14 +270,14 @@ def test_published_weights_that_nobody_publishes_are_refused(tmp_path: Path) -> 
 
 
 def test_numbers_per_step_leave_out_tables_and_texts() -> None:
-    from benchlib.sizes import language_model
+    from benchmarks.sizes import language_model
 
     for scale, numbers in (("micro", 117_460_992), ("small", 360_859_648)):
         assert facts.numbers_per_step(language_model(scale).state_dict()) == numbers
 
 
 def test_operations_of_the_decoder_are_those_of_its_layers() -> None:
-    from benchlib.sizes import full_codec
+    from benchmarks.sizes import full_codec
 
     # 78 GFLOP for ten seconds; 1.68 of each second's 7.78 are the LSTM's.
     assert facts.decoder_flops(full_codec()) == pytest.approx(7.775e9, rel=1e-3)

@@ -6,8 +6,8 @@ import bench_gpu
 import pytest
 import torch
 from bench_records import FACTS, SPEED, played, stamp
-from benchlib import gpu, process, steps
-from benchlib.store import append
+from benchmarks import gpu, process, steps
+from benchmarks.store import append
 
 from audiocraft.models import builders
 

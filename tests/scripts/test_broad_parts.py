@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from jungle import broad, broad_held, broad_mix, broad_noises, broad_percussion, broad_plucks, broad_speech, dsp
-from jungle.broad_tune import FIGURES, Tune
-from jungle.harmony import SCALES
+from material import broad, broad_mix, dsp, held, noises, percussion, plucks, speech
+from material.harmony import SCALES
+from material.tune import FIGURES, Tune
 from scipy import signal
 
 SR = dsp.SR
@@ -65,7 +65,7 @@ def test_figures_stay_in_key_and_in_time(figure: str) -> None:
 @pytest.mark.parametrize("pitch", [33.2, 57.0, 69.4, 76.0])
 def test_strings_are_in_tune_and_decay_as_told(pitch: float) -> None:
     hz = dsp.midi_hz(pitch)
-    sound = broad_plucks.string(dsp.rng_of(0), pitch, 2.0, 4 * hz, decay=1.5, soft=0.05, position=0.2)
+    sound = plucks.string(dsp.rng_of(0), pitch, 2.0, 4 * hz, decay=1.5, soft=0.05, position=0.2)
     found = peak_hz(sound[:SR], 0.7 * hz, 1.4 * hz)
     assert abs(1200 * np.log2(found / hz)) < 4  # cents
     levels = [20 * np.log10(np.abs(sound[round(t * SR) :][: SR // 10]).max()) for t in (0.4, 1.4)]
@@ -74,7 +74,7 @@ def test_strings_are_in_tune_and_decay_as_told(pitch: float) -> None:
 
 def test_soft_strings_lose_their_top_first() -> None:
     def top(soft: float) -> float:
-        sound = broad_plucks.string(dsp.rng_of(0), 45, 1.0, 5000, decay=3.0, soft=soft, position=0.2)[SR // 2 :]
+        sound = plucks.string(dsp.rng_of(0), 45, 1.0, 5000, decay=3.0, soft=soft, position=0.2)[SR // 2 :]
         hz, power = power_of(sound)
         return float(power[hz > 4000].sum() / power.sum())
 
@@ -82,7 +82,7 @@ def test_soft_strings_lose_their_top_first() -> None:
 
 
 def test_bars_ring_at_their_ratios() -> None:
-    sound = broad_plucks.BARS["marimba"].strike(dsp.rng_of(0), 57.0, 1.0)
+    sound = plucks.BARS["marimba"].strike(dsp.rng_of(0), 57.0, 1.0)
     for ratio in (1.0, 3.93):
         assert peak_hz(sound, 200 * ratio, 240 * ratio) == pytest.approx(220 * ratio, rel=0.005)
 
@@ -90,19 +90,19 @@ def test_bars_ring_at_their_ratios() -> None:
 def test_stack_is_a_sum_of_sines_with_straight_ramps() -> None:
     rng, count = dsp.rng_of(2), 3000
     hz, phases = rng.uniform(50, 9000, 5), rng.uniform(0, 6, 5)
-    levels = rng.random((5, -(-count // broad_held.BLOCK) + 1))
+    levels = rng.random((5, -(-count // held.BLOCK) + 1))
     index = np.arange(count)
-    points = np.arange(levels.shape[1]) * broad_held.BLOCK
+    points = np.arange(levels.shape[1]) * held.BLOCK
     wanted = sum(
         np.interp(index, points, level) * np.sin(2 * np.pi * f * index / SR + p)
         for f, level, p in zip(hz, levels, phases)
     )
-    assert np.allclose(broad_held.stack(count, hz, levels, phases), wanted, atol=1e-9)
+    assert np.allclose(held.stack(count, hz, levels, phases), wanted, atol=1e-9)
 
 
 @pytest.mark.parametrize("slope", [-0.5, 0.0, 1.0, 2.0])
 def test_noise_has_the_colour_asked_for(slope: float) -> None:
-    sound = broad_noises.coloured(dsp.rng_of(0), 4 * SR, slope)
+    sound = noises.coloured(dsp.rng_of(0), 4 * SR, slope)
     hz, power = signal.welch(sound[0], SR, nperseg=4096)
     inside = (hz > 100) & (hz < 15_000)
     fit = np.polyfit(np.log2(hz[inside]), 10 * np.log10(power[inside]), 1)[0]
@@ -113,8 +113,8 @@ def test_noise_has_the_colour_asked_for(slope: float) -> None:
 def test_resonators_raise_their_formants() -> None:
     blocks = 400
     formants = np.repeat([[700.0], [1200.0], [2600.0]], blocks, axis=1)
-    noise = dsp.noise(dsp.rng_of(0), blocks * broad_speech.BLOCK).astype(float)
-    out = broad_speech._resonated(noise, formants, np.full((3, blocks), 80.0))
+    noise = dsp.noise(dsp.rng_of(0), blocks * speech.BLOCK).astype(float)
+    out = speech._resonated(noise, formants, np.full((3, blocks), 80.0))
     hz, power = signal.welch(out, SR, nperseg=2048)
     peaks = hz[signal.find_peaks(10 * np.log10(power), prominence=6)[0]]
     for formant in (700, 1200, 2600):
@@ -122,20 +122,20 @@ def test_resonators_raise_their_formants() -> None:
 
 
 def test_voices_sing_the_note_and_whispers_have_none() -> None:
-    speaker = broad_speech.Speaker.draw(dsp.rng_of(1))
-    score = broad_speech.Score()
-    score.add(1.2, broad_speech.VOWELS["a"], 1.0, 0.0, 0.0)
-    sung = broad_speech.speak(dsp.rng_of(0), speaker, score, np.array([57.0]))[SR // 5 : SR]
+    speaker = speech.Speaker.draw(dsp.rng_of(1))
+    score = speech.Score()
+    score.add(1.2, speech.VOWELS["a"], 1.0, 0.0, 0.0)
+    sung = speech.speak(dsp.rng_of(0), speaker, score, np.array([57.0]))[SR // 5 : SR]
     hz, alike = periodicity(sung[:8000], 80, 500)
     assert hz == pytest.approx(220, rel=0.03) and alike > 0.7
-    whispered = broad_speech.speak(dsp.rng_of(0), speaker, score, None, whisper=True)[SR // 5 : SR]
+    whispered = speech.speak(dsp.rng_of(0), speaker, score, None, whisper=True)[SR // 5 : SR]
     assert periodicity(whispered[:8000], 80, 300)[1] < 0.4
 
 
 def test_speech_comes_in_syllables() -> None:
     rng = dsp.rng_of(3)
-    speaker = broad_speech.Speaker.draw(rng)
-    phrase = broad_speech.speak(rng, speaker, broad_speech.draw_phrase(rng, speaker.pace, 12))
+    speaker = speech.Speaker.draw(rng)
+    phrase = speech.speak(rng, speaker, speech.draw_phrase(rng, speaker.pace, 12))
     level = np.sqrt(np.square(phrase[: phrase.size // 441 * 441]).reshape(-1, 441).mean(axis=1))
     smooth = np.convolve(level, np.hanning(9), "same")
     assert 5 <= signal.find_peaks(smooth, prominence=0.08 * smooth.max())[0].size <= 30
@@ -146,7 +146,7 @@ def test_percussion_leaves_silence() -> None:
     shares = []
     for seed in range(10):
         rng = dsp.rng_of(seed)
-        sound = broad_percussion.percussion(rng, Tune.draw(rng), 10 * SR, "wood")
+        sound = percussion.percussion(rng, Tune.draw(rng), 10 * SR, "wood")
         level = np.abs(sound).max(axis=0).reshape(-1, 441).max(axis=1)
         shares.append(float((level < 1e-3 * level.max()).mean()))
     assert np.median(shares) > 0.4 and max(shares) < 1.0

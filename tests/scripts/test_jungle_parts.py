@@ -3,7 +3,7 @@
 import numpy as np
 import pyloudnorm
 import pytest
-from jungle import bass, breaks, chops, drums, dsp, effects, harmony, textures
+from material import bass, breaks, chops, drums, dsp, effects, harmony, textures
 from scipy import signal
 
 SR = dsp.SR

@@ -8,7 +8,7 @@ import make_jungle
 import numpy as np
 import pytest
 import soundfile
-from jungle import broad, broad_mix, dsp, library, score
+from material import broad, broad_mix, dsp, library, score
 
 PLANS = [broad.draw_plan(seed, index) for seed in range(3) for index in range(48)]
 

@@ -9,8 +9,8 @@ import make_jungle
 import numpy as np
 import pytest
 import soundfile
-from jungle import dsp, effects, library, score, track
-from jungle.score import Plan
+from material import dsp, effects, library, score, track
+from material.score import Plan
 
 from audiocraft.errors import UserError
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .broad_plucks import perform
-from .broad_tune import FIGURES, Tune
 from .drums import modes
 from .dsp import SR, Array, edges, filtered, midi_hz, noise, seconds
+from .plucks import perform
+from .tune import FIGURES, Tune
 
 Rng = np.random.Generator
 

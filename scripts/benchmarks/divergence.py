@@ -1,6 +1,6 @@
 """How far 8-bit weights are from float32, in what they expect next: mean KL divergence over the codes of some takes.
 
-python -m benchlib.divergence MODEL SECONDS     (as a process of its own: it needs torch and onnxruntime)
+python -m benchmarks.divergence MODEL SECONDS     (as a process of its own: it needs torch and onnxruntime)
 """
 
 import json

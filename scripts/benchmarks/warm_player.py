@@ -1,6 +1,6 @@
 """A second call of the ONNX player in one process; `player.py` as a program makes one only.
 
-    python -m benchlib.warm_player FOLDER BATCH SECONDS
+    python -m benchmarks.warm_player FOLDER BATCH SECONDS
 
 Prints a JSON line: seconds of the language model, of the codec, and in all. The first call is a short one.
 """

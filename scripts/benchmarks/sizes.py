@@ -1,6 +1,6 @@
 """How large models are: parameters, files, memory. `size.py` is the door.
 
-python -m benchlib.sizes SCALE …     parameters of each scale as JSON, from shapes alone
+python -m benchmarks.sizes SCALE …     parameters of each scale as JSON, from shapes alone
 """
 
 import json

@@ -1,7 +1,7 @@
 """What no program can beat: the machine's memory and arithmetic, and what a model asks of them.
 
-    python -m benchlib.facts machine DEVICE     bytes and operations per second, measured
-    python -m benchlib.facts model MODEL        numbers read per step, operations per second of sound
+    python -m benchmarks.facts machine DEVICE     bytes and operations per second, measured
+    python -m benchmarks.facts model MODEL        numbers read per step, operations per second of sound
 
 The floor of the language model is the bytes of the weights that each step reads, by the bandwidth. The caches of
 attention and all arithmetic come on top, so with many clips at once the floor lies far below what can be had.

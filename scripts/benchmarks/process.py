@@ -77,7 +77,7 @@ def run_json(command: tp.Sequence[str]) -> dict[str, tp.Any]:
 
 def room(name: str, *arguments: object) -> list[str]:
     """The command that runs a module of this folder as a program, with this Python."""
-    return [sys.executable, "-P", "-m", f"benchlib.{name}", *map(str, arguments)]
+    return [sys.executable, "-P", "-m", f"benchmarks.{name}", *map(str, arguments)]
 
 
 def spread(values: tp.Sequence[float], digits: int = 3) -> dict[str, float]:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from .broad_tune import FIGURES, Note, Tune
 from .dsp import SR, Array, active_rms, db, edges, filtered, midi_hz, noise, place, saw, swept, tilted, wander
 from .harmony import PADS, STABS, pad_chord, stab
+from .tune import FIGURES, Note, Tune
 
 Rng = np.random.Generator
 BLOCK = 256  # samples from one amplitude of `stack` to the next

@@ -4,8 +4,8 @@ A random model is a folder in the peer's layout: `state_dict.bin`, `compression_
 and, where the scale listens to text, `t5/`: an encoder of t5-base's shape. The tokenizer of that T5 is the small one of
 the tests (t5-base's own is not in this repository), so a text is a few tokens longer than with the real one.
 
-    python -m benchlib.weights random SCALE FOLDER     (as a process of its own: it needs torch)
-    python -m benchlib.weights hub NAME
+    python -m benchmarks.weights random SCALE FOLDER     (as a process of its own: it needs torch)
+    python -m benchmarks.weights hub NAME
 """
 
 import json

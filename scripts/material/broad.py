@@ -9,22 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from . import broad_bells, broad_held, broad_noises, broad_percussion, broad_plucks, broad_speech, broad_sweeps
-from .broad_tune import Tune
+from . import bells, held, noises, percussion, plucks, speech, sweeps
 from .dsp import SR, Array, rng_of
+from .tune import Tune
 
 Rng = np.random.Generator
 Player = Callable[[Rng, Tune, int, str], Array]  # dice, tune, samples, variety -> sound [2, T]
 
 KINDS: dict[str, tuple[Player, tuple[str, ...]]] = {
-    "drone": (broad_held.drone, tuple(broad_held.DRONES)),
-    "pluck": (broad_plucks.pluck, broad_plucks.PLUCKS),
-    "bell": (broad_bells.bell, broad_bells.BELLS),
-    "speech": (broad_speech.speech, broad_speech.SPEECHES),
-    "noise": (broad_noises.texture, tuple(broad_noises.NOISES)),
-    "percussion": (broad_percussion.percussion, broad_percussion.PERCUSSIONS),
-    "sweep": (broad_sweeps.sweep, tuple(broad_sweeps.SWEEPS)),
-    "pad": (broad_held.pad, broad_held.PAD_KINDS),
+    "drone": (held.drone, tuple(held.DRONES)),
+    "pluck": (plucks.pluck, plucks.PLUCKS),
+    "bell": (bells.bell, bells.BELLS),
+    "speech": (speech.speech, speech.SPEECHES),
+    "noise": (noises.texture, tuple(noises.NOISES)),
+    "percussion": (percussion.percussion, percussion.PERCUSSIONS),
+    "sweep": (sweeps.sweep, tuple(sweeps.SWEEPS)),
+    "pad": (held.pad, held.PAD_KINDS),
 }
 COLOURS = {  # and how often each is taken
     "plain": 0.33,

@@ -3,11 +3,11 @@
 import numpy as np
 from scipy import fft
 
-from .broad_plucks import BARS, STRINGS
-from .broad_tune import Tune
 from .dsp import SR, Array, edges, filtered, noise, place, seconds, swept, varispeed, wander
 from .harmony import bell, stab
+from .plucks import BARS, STRINGS
 from .textures import atmosphere, crackle
+from .tune import Tune
 
 Rng = np.random.Generator
 

@@ -15,14 +15,14 @@ Rooms, lower to higher:
     library   a set of tracks of either mode turned into files
 
 and those of the broad mode, which makes what jungle does not hold (tones, notes, voices, weather, near silence):
-    broad_tune        key, tempo, chords, and figures played on them
-    broad_plucks      strings, bars, hammers, and how notes are played
-    broad_bells       bells, gongs, frequency modulation
-    broad_held        drones, bowed lines, organs, pads, chords
-    broad_sweeps      glides, birds, theremins, zaps
-    broad_speech      voices that say nothing
-    broad_noises      weather, machines, radio, grains, colours
-    broad_percussion  blows with silence between them
+    tune        key, tempo, chords, and figures played on them
+    plucks      strings, bars, hammers, and how notes are played
+    bells       bells, gongs, frequency modulation
+    held        drones, bowed lines, organs, pads, chords
+    sweeps      glides, birds, theremins, zaps
+    speech      voices that say nothing
+    noises      weather, machines, radio, grains, colours
+    percussion  blows with silence between them
     broad             the plan of a track
     broad_mix         a plan turned into sound
 

@@ -1,6 +1,6 @@
 """One cold start with torch, phase by phase; `play.py` runs it as a process of its own.
 
-    python -m benchlib.probe MODEL OUT [--batch 1] [--seconds 10] [--device cpu] [--precision auto] [--first]
+    python -m benchmarks.probe MODEL OUT [--batch 1] [--seconds 10] [--device cpu] [--precision auto] [--first]
 
 Prints a JSON line: seconds from before the process started to the end of each phase, the seconds of a second call in
 the same process, peak memory. With `--first` it streams instead, and ends as soon as the first sound is there.

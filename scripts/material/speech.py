@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import signal
 
-from .broad_tune import Tune
 from .dsp import SR, Array, edges, filtered, noise, place, varispeed, wander
+from .tune import Tune
 
 Rng = np.random.Generator
 BLOCK = 96  # samples (2.2 ms) for which formants stand still

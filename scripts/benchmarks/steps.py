@@ -1,7 +1,7 @@
 """Single steps timed: of the token decoder against the memory's bandwidth, of training against the arithmetic.
 
-    python -m benchlib.steps decode MODEL DEVICE PRECISION BATCH graphs|eager
-    python -m benchlib.steps train SCALE DEVICE PRECISION BATCH SECONDS
+    python -m benchmarks.steps decode MODEL DEVICE PRECISION BATCH graphs|eager
+    python -m benchmarks.steps train SCALE DEVICE PRECISION BATCH SECONDS
 
 Each prints a JSON line.
 """

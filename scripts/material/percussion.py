@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from .broad_tune import Tune
 from .drums import KickShape, MetalShape, SnareShape, modes
 from .dsp import SR, Array, db, edges, filtered, noise, place, seconds
+from .tune import Tune
 
 Rng = np.random.Generator
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .broad_tune import FIGURES, Note, Tune
 from .drums import modes
 from .dsp import SR, Array, db, edges, filtered, midi_hz, noise, place, seconds, tilted, varispeed
+from .tune import FIGURES, Note, Tune
 
 Rng = np.random.Generator
 Strike = Callable[[Rng, float, float], Array]  # dice, MIDI pitch, force in 0..1 -> mono sound [T]

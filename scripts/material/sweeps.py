@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from .broad_tune import Tune
 from .dsp import SR, Array, edges, filtered, noise, place, saw, seconds, swept, wander
 from .textures import riser, siren
+from .tune import Tune
 
 Rng = np.random.Generator
 LOWEST, HIGHEST = 30.0, 16_000.0  # Hz
