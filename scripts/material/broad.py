@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from . import bells, held, noises, percussion, plucks, speech, sweeps
-from .dsp import SR, Array, rng_of
+from . import held, noises, notes, percussion, speech, sweeps
+from .dsp import SR, Array, Rng, log_uniform, rng_of
 from .tune import Tune
 
-Rng = np.random.Generator
 Player = Callable[[Rng, Tune, int, str], Array]  # dice, tune, samples, variety -> sound [2, T]
 
 KINDS: dict[str, tuple[Player, tuple[str, ...]]] = {
     "drone": (held.drone, tuple(held.DRONES)),
-    "pluck": (plucks.pluck, plucks.PLUCKS),
-    "bell": (bells.bell, bells.BELLS),
+    "pluck": (notes.pluck, notes.PLUCKS),
+    "bell": (notes.bell, notes.BELLS),
     "speech": (speech.speech, speech.SPEECHES),
     "noise": (noises.texture, tuple(noises.NOISES)),
     "percussion": (percussion.percussion, percussion.PERCUSSIONS),
@@ -45,8 +44,9 @@ FINISHES = ("natural",) * 5 + ("quiet",) + ("limited hard",) * 2
 SIZES = (1, 1, 1, 2, 2, 3, 3, 4)
 LEVELS = {"natural": (-28.0, -14.0), "quiet": (-42.0, -30.0), "limited hard": (-11.0, -7.0)}  # dBFS RMS
 SHORTEST, LONGEST = 20.0, 60.0  # seconds
+FEWEST_SECONDS = 5.0  # of a track that is shortened
 UNPITCHED = ("gong", "talk", "dialogue", "whisper", "crowd")
-VERSION = 1  # of the sound: goes up whenever the same seed gives other samples
+VERSION = 2  # of the sound: goes up whenever the same seed gives other samples
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,13 @@ class Layer:
         if self.kind in ("drone", "pluck", "bell", "pad"):
             return self.variety not in UNPITCHED
         return self.variety in ("song", "vocal group", "theremin")
+
+    @property
+    def words(self) -> str:
+        """As a listener might put it, e.g. 'low-passed church bell in a hall'."""
+        colour = {"plain": "", "mono": "", "driven": "distorted"}.get(self.colour, self.colour)
+        space = {"dry": "", "room": "in a room", "hall": "in a hall", "echo": "with echoes"}[self.space]
+        return " ".join(word for word in (colour, self.variety, space) if word)
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,46 @@ class Plan:
         """The key, if a layer keeps to it."""
         return self.tune.key.name if any(layer.pitched for layer in self.layers) else None
 
+    def shortened(self, seconds: float) -> "Plan | None":
+        """The same track made `seconds` long; None if that is too little and the set has others."""
+        if seconds < FEWEST_SECONDS and self.index:
+            return None
+        return replace(self, length=max(FEWEST_SECONDS, seconds))
+
+    def describe(self) -> dict[str, Any]:
+        """The JSON beside a track: what music data sets hold, and how to make the same track again."""
+        lead, *others = self.layers
+        text = lead.words
+        text += f" with {', '.join(layer.words for layer in others)}" if others else ""
+        text += f" in {self.key}" if self.key else ""
+        text += ("; growing" if self.slope > 0 else "; dying away") if self.slope else ""
+        text += f"; cut above {self.top / 1000:.1f} kHz" if self.top else ""
+        text += {"natural": "", "quiet": "; very quiet", "limited hard": "; loud, limited hard"}[self.finish]
+        words = [word for layer in self.layers for word in (layer.kind, layer.variety)]
+        return {
+            "title": f"Broad {self.seed}-{self.index:03d}",
+            "artist": "make_jungle",
+            "key": self.key,
+            "bpm": None,
+            "genre": "experimental",
+            "moods": [{"natural": "calm", "quiet": "very quiet", "limited hard": "loud"}[self.finish]],
+            "keywords": list(dict.fromkeys(words)),
+            "description": f"{text[0].upper()}{text[1:]}.",
+            "name": self.name,
+            "instrument": lead.variety if not others else "Mix",
+            "kind": lead.kind,
+            "seconds": round(self.seconds, 3),
+            "target_level_dbfs": self.level,
+            "layers": [vars(layer) for layer in self.layers],
+            "generator": {
+                "script": "make_jungle",
+                "mode": "broad",
+                "version": VERSION,
+                "seed": self.seed,
+                "track": self.index,
+            },
+        }
+
     def rng(self, *words: int | str) -> Rng:
         """Dice for one purpose of this track."""
         return rng_of(self.seed, self.index, "broad", *words)
@@ -168,60 +215,7 @@ def draw_plan(seed: int, index: int) -> Plan:
         layers=tuple(_layer(rng, kinds[n], varieties[n], n == 0) for n in range(size)),
         finish=finish,
         level=float(np.round(rng.uniform(low, high), 1)),
-        top=float(np.round(np.exp(rng.uniform(np.log(3000), np.log(15_000))), -1)) if rng.random() < 0.2 else None,
+        top=float(np.round(log_uniform(rng, 3000, 15_000), -1)) if rng.random() < 0.2 else None,
         floor=float(np.round(rng.uniform(-84.0, -58.0), 1)) if rng.random() < 0.55 else None,
         slope=float(np.round(rng.choice([-1, 1]) * rng.uniform(8.0, 30.0), 1)) if rng.random() < 0.15 else 0.0,
     )
-
-
-def shortened(plan: Plan, seconds: float) -> Plan:
-    """The same track made `seconds` long."""
-    return replace(plan, length=seconds)
-
-
-def _words(layer: Layer) -> str:
-    """A layer as a listener might put it, e.g. 'low-passed church bell in a hall'."""
-    colour = (
-        ""
-        if layer.colour == "plain"
-        else {"driven": "distorted", "mono": "", "wide": "wide"}.get(layer.colour, layer.colour)
-    )
-    space = {"dry": "", "room": "in a room", "hall": "in a hall", "echo": "with echoes"}[layer.space]
-    return " ".join(word for word in (colour, layer.variety, space) if word)
-
-
-def describe(plan: Plan) -> dict[str, Any]:
-    """The JSON beside a track: what music data sets hold, and how to make the same track again."""
-    lead, *others = plan.layers
-    moods = [{"natural": "calm", "quiet": "very quiet", "limited hard": "loud"}[plan.finish]]
-    text = _words(lead)
-    if others:
-        text += " with " + ", ".join(_words(layer) for layer in others)
-    text += f" in {plan.key}" if plan.key else ""
-    text += ("; growing" if plan.slope > 0 else "; dying away") if plan.slope else ""
-    text += f"; cut above {plan.top / 1000:.1f} kHz" if plan.top else ""
-    text += {"natural": "", "quiet": "; very quiet", "limited hard": "; loud, limited hard"}[plan.finish]
-    words = [word for layer in plan.layers for word in (layer.kind, layer.variety)]
-    return {
-        "title": f"Broad {plan.seed}-{plan.index:03d}",
-        "artist": "make_jungle",
-        "key": plan.key,
-        "bpm": None,
-        "genre": "experimental",
-        "moods": moods,
-        "keywords": list(dict.fromkeys(words)),
-        "description": f"{text[0].upper()}{text[1:]}.",
-        "name": plan.name,
-        "instrument": lead.variety if not others else "Mix",
-        "kind": lead.kind,
-        "seconds": round(plan.seconds, 3),
-        "target_level_dbfs": plan.level,
-        "layers": [vars(layer) for layer in plan.layers],
-        "generator": {
-            "script": "make_jungle",
-            "mode": "broad",
-            "version": VERSION,
-            "seed": plan.seed,
-            "track": plan.index,
-        },
-    }

@@ -3,10 +3,8 @@
 import numpy as np
 
 from .broad import KINDS, Layer, Plan
-from .dsp import SR, Array, active_rms, db, edges, filtered, noise, place, tilted, wander
+from .dsp import SR, Array, Rng, active_rms, db, edges, filtered, levelled, log_uniform, noise, place, tilted, wander
 from .effects import bass_to_mono, compressed, crushed, echo, limited, reverberate, room_response, tape, wow
-
-Rng = np.random.Generator
 
 
 def render(plan: Plan) -> Array:
@@ -22,16 +20,12 @@ def render(plan: Plan) -> Array:
 def _played(plan: Plan, rng: Rng, layer: Layer, count: int) -> Array:
     """A layer of `count` samples [2, T] at its level under 0 dBFS RMS while it plays."""
     player, _ = KINDS[layer.kind]
-    sound = np.asarray(player(rng, plan.tune, count, layer.variety), np.float32)
-    rms = active_rms(sound)
-    if rms <= 0:
-        return sound
-    sound = coloured(rng, sound * np.float32(0.1 / rms), layer.colour)
-    sound = _in_space(rng, sound, layer.space, plan.tune.beat / SR)
-    sound = filtered(sound, 24.0, "highpass")
+    sound = levelled(np.asarray(player(rng, plan.tune, count, layer.variety), np.float32), -20.0)
+    sound = coloured(rng, sound, layer.colour)
+    sound = filtered(_in_space(rng, sound, layer.space, plan.tune.beat / SR), 24.0, "highpass")
     if layer.stop < 1.0 or layer.start > 0.0:
         sound = edges(sound, rng.uniform(0.02, 3.0), rng.uniform(0.1, 3.0))
-    return sound * np.float32(db(layer.level) / max(1e-9, active_rms(sound)))
+    return levelled(sound, layer.level)
 
 
 def coloured(rng: Rng, x: Array, colour: str) -> Array:
@@ -39,16 +33,15 @@ def coloured(rng: Rng, x: Array, colour: str) -> Array:
     if colour == "bright":
         return tilted(x, "high", rng.uniform(1800, 5000), rng.uniform(5, 14))
     if colour == "low-passed":
-        return filtered(x, np.exp(rng.uniform(np.log(600), np.log(7000))), order=int(rng.integers(1, 5)))
+        return filtered(x, log_uniform(rng, 600, 7000), order=int(rng.integers(1, 5)))
     if colour == "high-passed":
-        return filtered(x, np.exp(rng.uniform(np.log(200), np.log(2500))), "highpass", int(rng.integers(1, 4)))
+        return filtered(x, log_uniform(rng, 200, 2500), "highpass", int(rng.integers(1, 4)))
     if colour == "telephone":
         band = filtered(x.mean(axis=0), (rng.uniform(250, 500), rng.uniform(2500, 4000)), "bandpass", 3)
         return np.stack([np.tanh(2.5 * band)] * 2)
     if colour == "lo-fi":
-        return filtered(
-            crushed(np.clip(x * 2.0, -1, 1), int(rng.integers(6, 11)), int(rng.integers(1, 5))), 9000, order=1
-        )
+        coarse = crushed(np.clip(x * 2.0, -1, 1), int(rng.integers(6, 11)), int(rng.integers(1, 5)))
+        return filtered(coarse, 9000, order=1)
     if colour == "tape":
         worn = wow(tape(x, rng.uniform(1.0, 4.0), rng.uniform(5000, 13_000)), rng, rng.uniform(0.0004, 0.003))
         return worn + np.float32(db(rng.uniform(-62, -42))) * noise(rng, *x.shape)
@@ -69,8 +62,7 @@ def coloured(rng: Rng, x: Array, colour: str) -> Array:
 def _widened(rng: Rng, x: Array) -> Array:
     """More side than before: what differs is raised, and where nothing differs one channel comes a little later."""
     middle, side = (x[0] + x[1]) * 0.5, (x[0] - x[1]) * np.float32(rng.uniform(0.7, 1.1))
-    late = round(rng.uniform(0.004, 0.018) * SR)
-    delayed = np.concatenate([np.zeros(late, np.float32), middle[:-late]]) if middle.size > late else middle
+    delayed = np.pad(middle, (round(rng.uniform(0.004, 0.018) * SR), 0))[: middle.size]
     side = side + np.float32(0.45) * filtered(delayed, 250, "highpass")
     return bass_to_mono(np.stack([middle + side, middle - side]), 120.0)
 
@@ -99,21 +91,18 @@ def _finished(plan: Plan, x: Array) -> Array:
         x = x * 10.0 ** (np.linspace(0.0, plan.slope / 20.0, plan.count, dtype=np.float32))
     if plan.top:
         x = filtered(x, plan.top, order=int(rng.integers(2, 9)))
-    x *= np.float32(db(plan.level) / max(1e-9, active_rms(x)))
+    x = levelled(x, plan.level)
     if plan.finish == "limited hard":
-        x = compressed(x, plan.level - 2.0, 3.0)
-        x *= np.float32(db(plan.level) / max(1e-9, active_rms(x)))
+        x = levelled(compressed(x, plan.level - 2.0, 3.0), plan.level)
         ceiling = db(rng.uniform(-1.0, -0.1))
         x = np.tanh(x) if rng.random() < 0.5 else x
         # What the limiter takes away is put in once more.
         x = limited(x * np.float32(db(plan.level) / max(1e-9, active_rms(limited(x, ceiling)))), ceiling)
     else:
         # Peaks come first: sparse blows are not squashed to reach a level.
-        peak = float(np.abs(x).max())
-        x = x * np.float32(min(1.0, db(1.5) / max(1e-9, peak)))
-        x = limited(x, db(-0.3))
+        x = limited(x * np.float32(min(1.0, db(1.5) / max(1e-9, float(np.abs(x).max())))), db(-0.3))
     if plan.floor is not None:
         x = x + np.float32(db(plan.floor)) * filtered(noise(rng, 2, plan.count), rng.uniform(3000, 16_000), order=1)
-    x = edges(x, 0.005, min(plan.seconds / 4, float(np.exp(rng.uniform(np.log(0.02), np.log(3.0))))))
+    x = edges(x, 0.005, min(plan.seconds / 4, log_uniform(rng, 0.02, 3.0)))
     # Hiss and the offset's removal may lift a limited peak by a hair.
     return np.clip(x - x.mean(axis=1, keepdims=True), -db(-0.05), db(-0.05)).astype(np.float32)

@@ -1,13 +1,12 @@
 """Chops: a break cut at its 8ths and 16ths and put together again, with turns, rolls, stretches and pitch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import signal
 
 from .breaks import LEAD, Break
-from .dsp import SR, Array, edges, place, varispeed
-
-Rng = np.random.Generator
+from .dsp import SR, Array, Rng, edges, place, varispeed
 
 # One character per 16th: the hit wanted there, '-' lets the slice before it run on.
 BARS = (
@@ -41,12 +40,9 @@ class Chop:
 
 def _pick(rng: Rng, source: Break, mark: str, place_in_bar: int) -> int:
     """A 16th of `source` that holds `mark`, rather one at the same place in the bar."""
-    wanted = {"k": "K", "s": "S"}.get(mark, mark)
-    found = source.find(wanted) or source.find("h") or [0]
+    found = source.find(mark) or source.find("h") or [0]
     same = [index for index in found if index % 16 == place_in_bar]
-    if same and rng.random() < 0.65:
-        found = same
-    return int(rng.choice(found))
+    return int(rng.choice(same if same and rng.random() < 0.65 else found))
 
 
 def straight(source: int, bar: int, bars: int) -> list[Chop]:
@@ -76,67 +72,51 @@ def shuffled(rng: Rng, source: int, bar: int, bars: int) -> list[Chop]:
 
 def edited(rng: Rng, chops: list[Chop], breaks: list[Break], madness: float, last: bool) -> list[Chop]:
     """A bar of chops with the editor's tricks on it; `madness` in 0..1 says how many, `last` asks for a fill."""
-    out = [Chop(**vars(chop)) for chop in chops]
-    for chop in out:
-        dice = rng.random()
-        if dice < 0.06 * madness and chop.length >= 2:
-            chop.reverse = True
-        elif dice < 0.16 * madness:
-            chop.pitch = float(rng.choice([-5, -3, -2, 2, 3, 5, 7]))
-        elif dice < 0.24 * madness and chop.length >= 2:
-            chop.length /= 2
-            out.append(Chop(chop.at + chop.length, chop.length, chop.source, chop.start, chop.pitch, gain=0.8))
+    out = []
+    for chop in chops:
+        dice = rng.random() / max(madness, 1e-9)
+        if dice < 0.06 and chop.length >= 2:
+            out.append(replace(chop, reverse=True))
+        elif dice < 0.16:
+            out.append(replace(chop, pitch=float(rng.choice([-5, -3, -2, 2, 3, 5, 7]))))
+        elif dice < 0.24 and chop.length >= 2:
+            half = chop.length / 2
+            out += [replace(chop, length=half), replace(chop, at=chop.at + half, length=half, gain=0.8)]
+        else:
+            out.append(chop)
     if rng.random() < (0.25 + 0.7 * madness if last else 0.22 * madness):
         at = float(rng.choice([8, 12, 12, 14])) if last else float(rng.choice([6, 12, 14]))
         out = stopped(out, at) + _fill(rng, breaks, at)
-    return sorted(out, key=lambda chop: chop.at)
+    return out
 
 
 def stopped(chops: list[Chop], at: float) -> list[Chop]:
     """A bar that falls silent at the 16th `at`: breath before what comes."""
-    kept = [Chop(**vars(chop)) for chop in chops if chop.at < at]
-    for chop in kept:
-        chop.length = min(chop.length, at - chop.at)
-    return kept
+    return [replace(chop, length=min(chop.length, at - chop.at)) for chop in chops if chop.at < at]
 
 
 def _fill(rng: Rng, breaks: list[Break], at: float) -> list[Chop]:
     """A roll, a falling or rising snare run, a stretched hit or a backwards swell from `at` to the end of the bar."""
     source = int(rng.integers(len(breaks)))
+    snare, span = _pick(rng, breaks[source], "S", 12), 16 - at
     kind = rng.choice(["roll", "run", "swell", "hits", "stretch"])
-    snare = _pick(rng, breaks[source], "S", 12)
-    span = 16 - at
-    if kind == "roll":
-        length = float(rng.choice([0.5, 2 / 3, 1.0]))
-        count = round(span / length)
-        bend = float(rng.choice([0.0, 0.0, 5.0, -7.0, 12.0]))
-        return [
-            Chop(at + k * length, length, source, snare, bend * k / count, gain=0.55 + 0.45 * (k + 1) / count)
-            for k in range(count)
-        ]
-    if kind == "run":
-        count = int(span)
-        fall = float(rng.choice([-1.0, -2.0, 1.0, 2.0]))
-        return [Chop(at + k, 1.0, source, snare, fall * k) for k in range(count)]
     if kind == "swell":
-        half = span / 2
-        return [
-            Chop(at, half, source, snare, reverse=True, gain=0.9),
-            Chop(at + half, half, source, _pick(rng, breaks[source], "K", 0)),
-        ]
-    if kind == "stretch":
-        length = 0.25
-        count = round(span / length)
-        # Grains of one hit that creep forward through it: the sound of a sampler's time stretch.
-        fall = float(rng.choice([0.0, -5.0, -12.0]))
-        last = len(breaks[source].marks) - length
-        return [
-            Chop(at + k * length, length, source, min(snare + 0.5 * length * k, last), fall * k / count, gain=0.9)
-            for k in range(count)
-        ]
+        kick = _pick(rng, breaks[source], "K", 0)
+        swell = Chop(at, span / 2, source, snare, reverse=True, gain=0.9)
+        return [swell, Chop(at + span / 2, span / 2, source, kick)]
+    if kind == "hits":
+        marks = rng.choice(list("KSSg"), int(span))
+        return [Chop(at + k, 1.0, source, _pick(rng, breaks[source], str(m), 0)) for k, m in enumerate(marks)]
+    # One hit again and again: how long it is each time, how far it creeps on, and semitones from the first to the last.
+    length, creep, bend = {
+        "roll": (rng.choice([0.5, 2 / 3, 1.0]), 0.0, rng.choice([0, 0, 5, -7, 12])),
+        "run": (1.0, 0.0, span * rng.choice([-1, -2, 1, 2])),
+        "stretch": (0.25, 0.5, rng.choice([0, -5, -12])),  # grains: the sound of a sampler's time stretch
+    }[str(kind)]
+    count, last = round(span / length), len(breaks[source].marks) - length
     return [
-        Chop(at + k, 1.0, source, _pick(rng, breaks[source], str(rng.choice(list("KSSg"))), 0))
-        for k in range(int(span))
+        Chop(at + k * length, length, source, min(snare + creep * length * k, last), bend * k / count, gain=gain)
+        for k, gain in enumerate(np.linspace(0.55 if kind == "roll" else 0.9, 1.0, count).tolist())
     ]
 
 
@@ -166,12 +146,6 @@ def kick_times(chops: list[Chop], breaks: list[Break], at: float) -> list[int]:
 
 def duck_curve(length: int, times: list[int], depth: float, release: float) -> Array:
     """Gain [T] that dips by `depth` (0..1) at each of `times` and comes back in about `release` seconds."""
-    count = round(release * 4 * SR)
-    dip = np.zeros(length, np.float32)
-    shape = (depth * np.exp(-np.arange(count) / (release * SR))).astype(np.float32)
-    for time in times:
-        start = max(0, time)
-        stop = min(length, start + count)
-        if stop > start:
-            dip[start:stop] = np.maximum(dip[start:stop], shape[: stop - start])
-    return 1.0 - dip
+    struck = np.bincount([time for time in times if 0 <= time < length], minlength=length)
+    dip = signal.lfilter([depth], [1, -np.exp(-1.0 / (release * SR))], struck)
+    return (1.0 - np.minimum(dip, depth)).astype(np.float32)

@@ -3,10 +3,9 @@
 import numpy as np
 
 from . import breaks, chops
-from .dsp import SR, Array, filtered, place, swept
+from .dsp import SR, Array, Rng, filtered, place, swept
 from .score import Plan, Section
 
-Rng = np.random.Generator
 TAIL = SR // 2  # samples that a section's drums may ring into the next one
 
 
@@ -14,10 +13,10 @@ def drum_bus(plan: Plan) -> tuple[Array, list[int]]:
     """All drums [2, T] of a plan, and the samples at which kicks fall (for ducking what else plays)."""
     kits = [shape.record(plan.rng("takes", number)) for number, shape in enumerate(plan.kits)]
     loops = []
-    for number, kit in enumerate(kits):
+    for number, (kit, played_at) in enumerate(zip(kits, plan.played_at)):
         dice = plan.rng("break", number)
         groove = breaks.draw_groove(dice, int(dice.choice([2, 4])))
-        loops.append(breaks.record_break(dice, kit, groove, plan.bpm, plan.played_at[number]))
+        loops.append(breaks.record_break(dice, kit, groove, plan.tune.bpm, played_at))
     rng = plan.rng("drumming")
     bank = [chops.BARS[i] for i in rng.permutation(len(chops.BARS))[:4]]
     bus = np.zeros((2, plan.count), np.float32)

@@ -1,19 +1,26 @@
 """Arrays, random numbers and filters: what every other room stands on."""
 
 import zlib
-from typing import Literal
 
 import numpy as np
+from pyloudnorm.iirfilter import IIRfilter
 from scipy import signal
 
 SR = 44_100
 Array = np.ndarray
+Rng = np.random.Generator
+BANDS = {"peak": "peaking", "low": "low_shelf", "high": "high_shelf"}
 
 
-def rng_of(*words: int | str) -> np.random.Generator:
+def rng_of(*words: int | str) -> Rng:
     """A generator of its own for every purpose, so that one part of a track never shifts the dice of another."""
     entropy = [word if isinstance(word, int) else zlib.crc32(word.encode()) for word in words]
     return np.random.default_rng(np.random.SeedSequence(entropy))
+
+
+def log_uniform(rng: Rng, low: float, high: float) -> float:
+    """A number between two others, every octave as likely as the next."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def db(level: float) -> float:
@@ -31,9 +38,15 @@ def seconds(length: float) -> Array:
     return np.arange(max(1, round(length * SR))) / SR
 
 
-def noise(rng: np.random.Generator, *shape: int) -> Array:
+def noise(rng: Rng, *shape: int) -> Array:
     """White noise, unit variance, float32."""
     return rng.standard_normal(shape, dtype=np.float32)
+
+
+def burst(rng: Rng, t: Array, band: float | tuple[float, float], fall: float, order: int = 2) -> Array:
+    """Noise [T] that dies away, 1/e in `fall` seconds: below a frequency, or in a band of two."""
+    kind = "bandpass" if isinstance(band, tuple) else "lowpass"
+    return filtered(noise(rng, t.size), band, kind, order) * np.exp(-t / fall)
 
 
 def filtered(x: Array, cutoff: float | tuple[float, float], kind: str = "lowpass", order: int = 2) -> Array:
@@ -43,45 +56,27 @@ def filtered(x: Array, cutoff: float | tuple[float, float], kind: str = "lowpass
     return signal.sosfilt(sos, x, axis=-1).astype(np.float32)
 
 
-def tilted(x: Array, kind: Literal["peak", "low", "high"], hz: float, gain_db: float, q: float = 0.7) -> Array:
-    """One band of an equaliser: a peak or a shelf (R. Bristow-Johnson, Audio EQ Cookbook)."""
-    a = 10.0 ** (gain_db / 40.0)
-    w = 2.0 * np.pi * min(hz, 0.45 * SR) / SR
-    cos, alpha = np.cos(w), np.sin(w) / (2.0 * q)
-    if kind == "peak":
-        b = [1 + alpha * a, -2 * cos, 1 - alpha * a]
-        d = [1 + alpha / a, -2 * cos, 1 - alpha / a]
-    else:
-        sign = 1.0 if kind == "low" else -1.0
-        root = 2.0 * np.sqrt(a) * alpha
-        b = [
-            a * ((a + 1) - sign * (a - 1) * cos + root),
-            sign * 2 * a * ((a - 1) - sign * (a + 1) * cos),
-            a * ((a + 1) - sign * (a - 1) * cos - root),
-        ]
-        d = [
-            (a + 1) + sign * (a - 1) * cos + root,
-            -sign * 2 * ((a - 1) + sign * (a + 1) * cos),
-            (a + 1) + sign * (a - 1) * cos - root,
-        ]
-    sos = np.array([[*b, *d]]) / d[0]
-    return signal.sosfilt(sos, x, axis=-1).astype(np.float32)
+def tilted(x: Array, kind: str, hz: float, gain_db: float, q: float = 0.7) -> Array:
+    """One band of an equaliser: a 'peak', or a shelf that is 'low' or 'high'."""
+    band = IIRfilter(gain_db, q, min(hz, 0.45 * SR), SR, BANDS[kind])
+    return signal.lfilter(band.b, band.a, x, axis=-1).astype(np.float32)
 
 
-def swept(x: Array, cutoff: Array, kind: str = "lowpass", bands: int = 6) -> Array:
+def swept(x: Array, cutoff: Array, kind: str = "lowpass", bands: int = 6, width: float = 1.6) -> Array:
     """A filter whose cutoff moves: `cutoff` in Hz, one value per sample of `x` [..., T].
 
     Filters at fixed, geometrically spaced cutoffs run side by side and are cross-faded; cheaper than a filter in a
-    Python loop, and neighbours are close enough in phase not to comb.
+    Python loop, and neighbours are close enough in phase not to comb. A band-pass lets through from the cutoff divided
+    by `width` to the cutoff times `width`.
     """
     low, high = float(cutoff.min()), float(cutoff.max())
-    if high / low < 1.05:
-        return filtered(x, low, kind)
-    position = (np.log(cutoff / low) * ((bands - 1) / np.log(high / low))).astype(np.float32)
+    spots = np.geomspace(low, high, bands) if high / low > 1.05 else np.array([low])
+    position = (np.log(cutoff / low) * ((spots.size - 1) / max(1e-9, np.log(high / low)))).astype(np.float32)
     out = np.zeros_like(x, dtype=np.float32)
-    for band, hz in enumerate(np.geomspace(low, high, bands)):
-        weight = np.clip(1.0 - np.abs(position - band), 0.0, 1.0)
-        out += filtered(x, float(hz), kind) * weight
+    for band, hz in enumerate(spots):
+        limits = (hz / width, hz * width) if kind == "bandpass" else hz
+        order = 1 if kind == "bandpass" else 2
+        out += filtered(x, limits, kind, order) * np.clip(1.0 - np.abs(position - band), 0.0, 1.0)
     return out
 
 
@@ -108,12 +103,18 @@ def read_at(x: Array, position: Array) -> Array:
     return out.reshape(*x.shape[:-1], whole.size)
 
 
-def wander(rng: np.random.Generator, count: int, rate: float) -> Array:
-    """A smooth random curve [T] of `count` samples within about -1..1 that turns up to `rate` times a second."""
-    knots = rng.uniform(-1.0, 1.0, int(count / SR * rate) + 4)
-    position = 1.0 + np.arange(0, count + 64, 64) / SR * rate
-    curve = read_at(knots, position)
-    return np.interp(np.arange(count), np.arange(0, count + 64, 64), curve).astype(np.float32)
+def wander(rng: Rng, count: int, rate: float, low: float = -1.0, high: float = 1.0) -> Array:
+    """A smooth random curve [T] of `count` samples within about `low` to `high` that turns `rate` times a second."""
+    knots = rng.uniform(low, high, int(count / SR * rate) + 4)
+    points = np.arange(0, count + 64, 64)
+    return np.interp(np.arange(count), points, read_at(knots, 1.0 + points / SR * rate)).astype(np.float32)
+
+
+def smoothed(values: Array, width: int) -> Array:
+    """`values` [..., N] without corners: a mean over `width` (odd) of them, those in the middle counting most."""
+    window = np.hanning(width + 2)[1:-1]
+    padded = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(width // 2, width // 2)], "edge")
+    return signal.convolve(padded, (window / window.sum()).reshape(*[1] * (values.ndim - 1), -1), "valid")
 
 
 def edges(x: Array, fade_in: float = 0.001, fade_out: float = 0.003) -> Array:
@@ -121,39 +122,39 @@ def edges(x: Array, fade_in: float = 0.001, fade_out: float = 0.003) -> Array:
     out = x.astype(np.float32, copy=True)
     length = out.shape[-1]
     rise, fall = min(length // 2, round(fade_in * SR)), min(length // 2, round(fade_out * SR))
-    if rise:
-        out[..., :rise] *= np.linspace(0.0, 1.0, rise, dtype=np.float32)
-    if fall:
-        out[..., length - fall :] *= np.linspace(1.0, 0.0, fall, dtype=np.float32)
+    out[..., :rise] *= np.linspace(0.0, 1.0, rise, dtype=np.float32)
+    out[..., length - fall :] *= np.linspace(1.0, 0.0, fall, dtype=np.float32)
     return out
 
 
-def pan_gains(pan: float) -> Array:
-    """Left and right gains [2, 1] of a pan position in -1..1 (equal power, 1 in the middle)."""
-    angle = (np.clip(pan, -1.0, 1.0) + 1.0) * np.pi / 4.0
-    return np.array([[np.cos(angle)], [np.sin(angle)]], dtype=np.float32) * np.float32(np.sqrt(2.0))
+def peaked(x: Array, peak: float = 1.0) -> Array:
+    """`x` with its highest sample at `peak`."""
+    return np.asarray(x * (peak / max(1e-6, float(np.abs(x).max()))), np.float32)
+
+
+def spread(x: Array, pan: float | Array) -> Array:
+    """`x` [T] on two channels [2, T], moved to a side by `pan` in -1..1 (linear), which may be a curve [T]."""
+    return np.stack([x * (1 - pan), x * (1 + pan)]).astype(np.float32)
 
 
 def place(track: Array, sound: Array, at: int, gain: float = 1.0, pan: float = 0.0) -> None:
-    """Add `sound` ([T] or [2, T]) to `track` [2, T] from sample `at` on; what sticks out at either end is dropped."""
+    """Add `sound` ([T] or [2, T]) to `track` [2, T] from sample `at` on; what sticks out at either end is dropped.
+
+    `pan` in -1..1 has equal power, and gains of 1 in the middle.
+    """
     start, stop = max(at, 0), min(at + sound.shape[-1], track.shape[-1])
-    if stop <= start:
-        return
-    part = sound[..., start - at : stop - at]
-    track[:, start:stop] += part * np.float32(gain) if pan == 0.0 else part * (pan_gains(pan) * np.float32(gain))
+    if stop > start:
+        angle = (np.clip(pan, -1.0, 1.0) + 1.0) * np.pi / 4.0
+        gains = np.sqrt(2.0) * gain * np.array([[np.cos(angle)], [np.sin(angle)]])
+        track[:, start:stop] += sound[..., start - at : stop - at] * gains.astype(np.float32)
 
 
 def saw(phase: Array, step: Array | float) -> Array:
     """Band-limited saw in -1..1 from a running `phase` in cycles and its increment per sample (polyBLEP)."""
     t = phase - np.floor(phase)
-    out = 2.0 * t - 1.0
-    head = t < step
-    u = np.where(head, t / step, 0.0)
-    out -= np.where(head, u + u - u * u - 1.0, 0.0)
-    tail = t > 1.0 - step
-    u = np.where(tail, (t - 1.0) / step, 0.0)
-    out -= np.where(tail, u * u + u + u + 1.0, 0.0)
-    return out
+    head = np.clip(1.0 - t / step, 0.0, None)
+    tail = np.clip(1.0 + (t - 1.0) / step, 0.0, None)
+    return 2.0 * t - 1.0 + head**2 - tail**2
 
 
 def active_rms(x: Array, floor_db: float = -30.0) -> float:
@@ -165,3 +166,8 @@ def active_rms(x: Array, floor_db: float = -30.0) -> float:
     if means.max() <= 0.0:
         return 0.0
     return float(np.sqrt(means[means > means.max() * db(floor_db) ** 2].mean()))
+
+
+def levelled(x: Array, level_db: float) -> Array:
+    """`x` at an RMS of `level_db` dBFS while it plays."""
+    return x * np.float32(db(level_db) / max(1e-9, active_rms(x)))

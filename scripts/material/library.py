@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -11,57 +10,33 @@ import soundfile
 from audiocraft.errors import UserError
 from audiocraft.utils.files import atomic_path, free_bytes
 
-from . import broad, broad_mix
+from . import broad, broad_mix, score, track
 from .dsp import SR, Array
-from .score import Plan, describe, draw_plan, shortened
-from .track import render
 
+Plan = score.Plan | broad.Plan
 MODES = ("jungle", "broad")
-FEWEST_BARS = 4
-FEWEST_SECONDS = 5.0  # of a broad track
 BYTES_PER_MINUTE = SR * 4 * 60
 
 
-def plan_set(seed: int, minutes: float, mode: str = "jungle") -> Iterator[Plan | broad.Plan]:
+def plan_set(seed: int, minutes: float, mode: str = "jungle") -> Iterator[Plan]:
     """Plans of whole tracks of one of `MODES` until `minutes` are full.
 
-    The last track is shortened to what is left (jungle: to the bar that fits best), or left out if fewer than
-    `FEWEST_BARS` bars or `FEWEST_SECONDS` would remain. A track's plan depends on the mode, the seed and its number
-    alone, so a longer set begins with the tracks of a shorter one.
+    The last track is shortened to what is left (jungle: to the bar that fits best), or left out if too little of it
+    would remain. A track's plan depends on the mode, the seed and its number alone, so a longer set begins with the
+    tracks of a shorter one.
     """
-    left = minutes * 60.0
-    index = 0
+    left, index = minutes * 60.0, 0
     while left > 0:
-        plan = draw_plan(seed, index) if mode == "jungle" else broad.draw_plan(seed, index)
-        if plan.seconds > left:
-            cut = _fitted(plan, left)
-            if cut is None:
-                return
-            plan, left = cut, 0.0
-        yield plan
-        left -= plan.seconds
-        index += 1
+        plan: Plan = score.draw_plan(seed, index) if mode == "jungle" else broad.draw_plan(seed, index)
+        kept = plan if plan.seconds <= left else plan.shortened(left)
+        if kept:
+            yield kept
+        left, index = left - plan.seconds, index + 1
 
 
-def _fitted(plan: Plan | broad.Plan, left: float) -> Plan | broad.Plan | None:
-    """`plan` cut to `left` seconds; None if that is too little for a track and the set has others."""
-    if isinstance(plan, broad.Plan):
-        if left < FEWEST_SECONDS and plan.index:
-            return None
-        return broad.shortened(plan, max(FEWEST_SECONDS, left))
-    bars = round(left * SR / plan.bar)
-    if bars < FEWEST_BARS and plan.index:
-        return None
-    return shortened(plan, min(plan.bars, max(FEWEST_BARS, bars)))
-
-
-def _facts(plan: Plan | broad.Plan) -> dict[str, Any]:
-    return broad.describe(plan) if isinstance(plan, broad.Plan) else describe(plan)
-
-
-def sound(plan: Plan | broad.Plan) -> Array:
+def sound(plan: Plan) -> Array:
     """A plan's track, [2, T]."""
-    return broad_mix.render(plan) if isinstance(plan, broad.Plan) else render(plan)
+    return broad_mix.render(plan) if isinstance(plan, broad.Plan) else track.render(plan)
 
 
 def check_place(folder: Path, minutes: float) -> None:
@@ -84,7 +59,7 @@ def check_place(folder: Path, minutes: float) -> None:
         )
 
 
-def is_there(folder: Path, plan: Plan | broad.Plan) -> bool:
+def is_there(folder: Path, plan: Plan) -> bool:
     """Whether `folder` already holds this very track, or a longer take of it.
 
     Raises:
@@ -98,28 +73,27 @@ def is_there(folder: Path, plan: Plan | broad.Plan) -> bool:
         made_by = known["generator"]["script"]
     except (OSError, ValueError, KeyError, TypeError):
         made_by = None
-    wanted = _facts(plan)
+    wanted = plan.describe()
     if made_by != wanted["generator"]["script"]:
         raise UserError(f"{path} is there already and was not made by this script; choose another folder or move it")
-    size = "seconds" if isinstance(plan, broad.Plan) else "bars"
-    return known["generator"] == wanted["generator"] and known.get(size, 0) >= wanted[size]
+    return known["generator"] == wanted["generator"] and known.get("seconds", 0) >= wanted["seconds"]
 
 
-def write_track(folder: Path, plan: Plan | broad.Plan) -> Path:
+def write_track(folder: Path, plan: Plan) -> Path:
     """Render `plan` into `folder` as a 16-bit WAV with a JSON beside it; the WAV comes last, so where it is, both are.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
     path = folder / f"{plan.name}.wav"
-    track = sound(plan)
+    samples = np.round(sound(plan).T * 32767.0).astype(np.int16)
     # A shorter or older take of the same track must not stand beside a JSON that speaks of the new one.
     path.unlink(missing_ok=True)
     with atomic_path(path.with_suffix(".json")) as part:
-        part.write_text(json.dumps(_facts(plan), indent=2) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(plan.describe(), indent=2) + "\n", encoding="utf-8")
     with atomic_path(path) as part:
         try:
-            soundfile.write(part, np.round(track.T * 32767.0).astype(np.int16), SR, "PCM_16", format="WAV")
+            soundfile.write(part, samples, SR, "PCM_16", format="WAV")
         except soundfile.LibsndfileError as error:
             raise UserError(f"{path} could not be written ({error}); is the disk full?") from error
     return path
