@@ -18,11 +18,10 @@ import sys
 import typing as tp
 from pathlib import Path
 
-from benchmarks import house, machine
+from benchmarks import house, positive
 from benchmarks.engines import ENGINES
-from benchmarks.options import positive
 from benchmarks.process import ProcessFailed
-from benchmarks.store import append, read
+from benchmarks.record import append, read, stamp
 
 HOUSE_RECORD = Path("outputs/bench.jsonl")
 
@@ -112,7 +111,7 @@ def measure_house(options: argparse.Namespace) -> None:
         "memory": lambda: house.bench_memory(options.model, options.seconds),
         "divergence": lambda: house.bench_divergence(options.model, options.seconds),
     }[options.what]()
-    line = {**machine.stamp(), "what": options.what, "runs": getattr(options, "runs", 1), "figures": figures}
+    line = {**stamp(), "what": options.what, "runs": getattr(options, "runs", 1), "figures": figures}
     append(HOUSE_RECORD, line)
     for name, value in figures.items():
         print(f"{name:58} {value}")

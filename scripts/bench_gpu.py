@@ -11,9 +11,9 @@ import sys
 import typing as tp
 from pathlib import Path
 
+from benchmarks import positive
 from benchmarks.gpu import GpuPlan, measure, summary
-from benchmarks.options import positive
-from benchmarks.store import read
+from benchmarks.record import read
 from benchmarks.weights import SCALES
 
 from audiocraft.errors import UserError

@@ -13,8 +13,8 @@ import typing as tp
 from pathlib import Path
 
 from benchmarks.process import ProcessFailed
+from benchmarks.record import read
 from benchmarks.sizes import BUILT_SCALES, measure
-from benchmarks.store import read
 from benchmarks.weights import SCALES
 
 

@@ -1,9 +1,5 @@
-"""How far 8-bit weights are from float32, in what they expect next: mean KL divergence over the codes of some takes.
+"""How far 8-bit weights are from float32, in what they expect next: mean KL divergence over the codes of some takes."""
 
-python -m benchmarks.divergence MODEL SECONDS     (as a process of its own: it needs torch and onnxruntime)
-"""
-
-import json
 import sys
 import tempfile
 import typing as tp
@@ -91,12 +87,3 @@ def _player_logits(lm: "LMModel", sequence: "torch.Tensor") -> "torch.Tensor":
         cache = step.start(sequence.shape[0], steps)
         logits: list[np.ndarray] = [step.read(cache, sequence[..., s : s + 1].numpy()).copy() for s in range(steps)]
     return torch.stack([torch.from_numpy(each) for each in logits], 1)
-
-
-if __name__ == "__main__":
-    from audiocraft.errors import UserError
-
-    try:
-        print(json.dumps(measure(sys.argv[1], float(sys.argv[2]))))
-    except UserError as error:
-        sys.exit(f"error: {error}")

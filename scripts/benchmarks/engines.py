@@ -5,9 +5,9 @@ import sys
 import typing as tp
 from pathlib import Path
 
-from . import machine
 from .probe import WARM_LIMIT_S
-from .process import ProcessFailed, room, run, run_json
+from .process import ProcessFailed, audiocraft, measured, run
+from .record import commit
 from .weights import Source
 
 ENGINES = ("torch", "torch-float32", "player-int8", "player-float32")
@@ -47,17 +47,13 @@ class Engine:
         if self.device not in ("cpu", "auto"):
             raise ProcessFailed("the player computes on the CPU only")
         self.folder = self.folder / f"{self.model.name}-{self.model.weights.replace(' ', '-')}-onnx-{self.precision}"
-        note = {"model": self.model.path, "commit": machine.commit()}
+        note = {"model": self.model.path, "commit": commit()}
         path = self.folder / _EXPORTED
         if path.is_file() and json.loads(path.read_text()) == note and not note["commit"].endswith("dirty"):
             return
         quantize = "none" if self.precision == "float32" else self.precision
-        run(
-            [
-                *(sys.executable, "-m", "audiocraft", "export", self.model.path, "--format", "onnx"),
-                *("--quantize", quantize, "--out", str(self.folder), "--replace"),
-            ]
-        )
+        options = ("--format", "onnx", "--quantize", quantize, "--out", self.folder, "--replace")
+        audiocraft("export", self.model.path, *options)
         path.write_text(json.dumps(note))
 
     def whole(self, batch: int, seconds: float, out: Path) -> dict[str, tp.Any]:
@@ -88,27 +84,18 @@ class Engine:
         """To the first sound of a stream, in a process of its own; None where `whole` measures it on its way."""
         if self.is_player:
             return None
-        return self._probe(1, seconds, out, "--first")
+        return self._probe(1, seconds, out, first=True)
 
-    def _probe(self, batch: int, seconds: float, out: Path, *more: str) -> dict[str, tp.Any]:
-        return run_json(
-            room(
-                *("probe", self.model.path, out, "--batch", batch, "--seconds", seconds),
-                *("--device", self.device, "--precision", self.precision, *more),
-            )
-        )
+    def _probe(self, batch: int, seconds: float, out: Path, first: bool = False) -> dict[str, tp.Any]:
+        how = {"model": self.model.path, "device": self.device, "precision": self.precision, "first": first}
+        return measured("probe.cold_start", out=out, batch=batch, seconds=seconds, **how)
 
     def _player(self, batch: int, seconds: float, out: Path) -> dict[str, tp.Any]:
         timings = out / "timings.json"
-        run(
-            [
-                *(sys.executable, str(self.folder / "player.py"), str(self.folder), "--out", str(out)),
-                *("--num", str(batch), "--batch-size", str(batch), "--duration", str(seconds), "--seed", "0"),
-                *("--timings", str(timings)),
-            ]
-        )
-        told = json.loads(timings.read_text())
-        told |= {"precision": self.precision, "device": "cpu"}
+        files = (self.folder / "player.py", self.folder, "--out", out, "--timings", timings)
+        clips = ("--num", batch, "--batch-size", batch, "--duration", seconds, "--seed", 0)
+        run([sys.executable, *map(str, (*files, *clips))])
+        told = {**json.loads(timings.read_text()), "precision": self.precision, "device": "cpu"}
         if told["total"] - told["load"] < WARM_LIMIT_S:
-            told["warm"] = run_json(room("warm_player", self.folder, batch, seconds))
+            told["warm"] = measured("probe.warm_player", folder=self.folder, batch=batch, seconds=seconds)
         return told

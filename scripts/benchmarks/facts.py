@@ -1,14 +1,9 @@
 """What no program can beat: the machine's memory and arithmetic, and what a model asks of them.
 
-    python -m benchmarks.facts machine DEVICE     bytes and operations per second, measured
-    python -m benchmarks.facts model MODEL        numbers read per step, operations per second of sound
-
 The floor of the language model is the bytes of the weights that each step reads, by the bandwidth. The caches of
 attention and all arithmetic come on top, so with many clips at once the floor lies far below what can be had.
 """
 
-import json
-import sys
 import time
 import typing as tp
 from functools import partial
@@ -25,12 +20,17 @@ _PROBE_SIDE = {"cpu": 2048, "cuda": 8192, "mps": 4096}
 _TRIALS = 10
 
 
-def measure_machine(device: "torch.device") -> dict[str, float]:
+def measure_machine(device: str) -> dict[str, float]:
     """GB/s of memory and GFLOP/s of float32 products (on CUDA also of bfloat16), the best of some trials."""
     import torch
 
-    x = torch.ones(_PROBE_BYTES[device.type] // 4, device=device)
-    rows, column = x.view(1 << 12, -1), torch.ones(x.numel() >> 12, device=device)
+    from audiocraft.environment import share_cores
+    from audiocraft.utils.device import resolve_device
+
+    share_cores()
+    place = resolve_device(device)
+    x = torch.ones(_PROBE_BYTES[place.type] // 4, device=place)
+    rows, column = x.view(1 << 12, -1), torch.ones(x.numel() >> 12, device=place)
     copy = torch.empty_like(x)
     # Which of these comes nearest to what the memory gives depends on the machine.
     passes: list[tuple[tp.Callable[[], tp.Any], int]] = [
@@ -39,11 +39,11 @@ def measure_machine(device: "torch.device") -> dict[str, float]:
         (lambda: rows @ column, 1),
         (lambda: copy.copy_(x), 2),
     ]
-    facts = {"GB/s": max(times * x.nbytes / _best(work, device) for work, times in passes) / 1e9}
-    side = _PROBE_SIDE[device.type]
-    for dtype in ("float32", "bfloat16") if device.type == "cuda" else ("float32",):
-        a = torch.ones(side, side, device=device, dtype=getattr(torch, dtype))
-        facts[f"GFLOP/s {dtype}"] = 2 * side**3 / _best(partial(torch.mm, a, a), device) / 1e9
+    facts = {"GB/s": max(times * x.nbytes / _best(work, place) for work, times in passes) / 1e9}
+    side = _PROBE_SIDE[place.type]
+    for dtype in ("float32", "bfloat16") if place.type == "cuda" else ("float32",):
+        a = torch.ones(side, side, device=place, dtype=getattr(torch, dtype))
+        facts[f"GFLOP/s {dtype}"] = 2 * side**3 / _best(partial(torch.mm, a, a), place) / 1e9
     return {name: round(value, 1) for name, value in facts.items()}
 
 
@@ -75,13 +75,10 @@ def numbers_per_step(state: tp.Mapping[str, "Tensor"]) -> int:
     Tables of embeddings count nothing (a few rows of them are read), nor do the projections of a text, whose results
     stay the same over all steps: those before the transformer, and two thirds of each cross-attention's input.
     """
-    total = 0
-    for name, value in state.items():
-        if name.startswith(("emb.", "condition_provider.")):
-            continue
-        per_row = value.numel() // 3 if "cross_attention.in_proj" in name else value.numel()
-        total += per_row
-    return total
+    read = {
+        name: value.numel() for name, value in state.items() if not name.startswith(("emb.", "condition_provider."))
+    }
+    return sum(count // 3 if "cross_attention.in_proj" in name else count for name, count in read.items())
 
 
 def decoder_flops(codec: "CompressionModel") -> float:
@@ -105,8 +102,10 @@ def decoder_flops(codec: "CompressionModel") -> float:
 
 def describe_model(name: str) -> dict[str, tp.Any]:
     """Parameters, numbers read per step, operations of the decoder, and the steps that delays add."""
+    from audiocraft.environment import share_cores
     from audiocraft.models import MusicGen
 
+    share_cores()
     model = MusicGen.get_pretrained(name, "cpu")
     frames = 100
     return {
@@ -118,19 +117,3 @@ def describe_model(name: str) -> dict[str, tp.Any]:
         "extra_steps": model.lm.pattern_provider.get_pattern(frames).max_delay,
         "text": bool(model.lm.condition_provider.text_conditions),
     }
-
-
-if __name__ == "__main__":
-    from audiocraft.environment import share_cores
-    from audiocraft.errors import UserError
-
-    share_cores()
-    try:
-        if sys.argv[1] == "machine":
-            from audiocraft.utils.device import resolve_device
-
-            print(json.dumps(measure_machine(resolve_device(sys.argv[2]))))
-        else:
-            print(json.dumps(describe_model(sys.argv[2])))
-    except UserError as error:
-        sys.exit(f"error: {error}")

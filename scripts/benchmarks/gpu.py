@@ -1,14 +1,14 @@
 """`bench_gpu.py`: what a GPU does with a micro model, checked and measured, and a summary of it."""
 
+import itertools
 import sys
 import typing as tp
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from . import ROOT, machine, play
-from .process import ProcessFailed, room, run, run_json
-from .store import Record, append, newest
+from . import ROOT, play
+from .process import ProcessFailed, measured, run
+from .record import Record, Session, newest
 from .summary import PHASES, Row, summarise
 from .weights import find_model
 
@@ -36,28 +36,24 @@ def measure(plan: GpuPlan) -> bool:
     Returns:
         Whether all checks passed and all was measured.
     """
-    record = plan.out / "gpu.jsonl"
-    stamp: Record = {**machine.stamp(), "session": datetime.now(UTC).isoformat(timespec="seconds")}
-    stamp["device"] = plan.device
-    good = [_check(plan, record, stamp)]
-    parts: list[tuple[str, dict[str, tp.Any], list[str]]] = [("machine", {}, room("facts", "machine", plan.device))]
+    session = Session(plan.out / "gpu.jsonl", device=plan.device)
+    good = [_check(plan, session)]
     try:
         model = find_model(plan.scale, plan.weights, plan.out / "weights").path
     except ProcessFailed as error:
         raise SystemExit(f"error: {error}") from None
+    device = plan.device
+    good.append(_measure_part("machine", {}, session, "facts.measure_machine", device=device))
     # Graphs are CUDA's; elsewhere there is one way only.
-    ways = ("graphs", "eager") if plan.device.startswith("cuda") else ("eager",)
-    for precision in PRECISIONS:
-        for batch in plan.batches:
-            for way in ways:
-                facts = {"model": plan.scale, "batch": batch, "way": way, "asked": precision}
-                parts.append(("step", facts, room("steps", "decode", model, plan.device, precision, batch, way)))
-    for precision in TRAIN_PRECISIONS if plan.device.startswith("cuda") else ("float32",):
-        facts = {"model": plan.scale, "batch": plan.train_batch, "seconds": plan.seconds, "precision": precision}
-        command = room("steps", "train", plan.scale, plan.device, precision, plan.train_batch, plan.seconds)
-        parts.append(("train", facts, command))
-    for what, facts, command in parts:
-        good.append(_measure_part(what, facts, command, record, stamp))
+    graphs = (True, False) if device.startswith("cuda") else (False,)
+    for asked, batch, graph in itertools.product(PRECISIONS, plan.batches, graphs):
+        facts = {"model": plan.scale, "batch": batch, "way": "graphs" if graph else "eager", "asked": asked}
+        how = {"model": model, "device": device, "precision": asked, "batch": batch, "graphs": graph}
+        good.append(_measure_part("step", facts, session, "steps.decode", **how))
+    for precision in TRAIN_PRECISIONS if device.startswith("cuda") else ("float32",):
+        how = {"batch": plan.train_batch, "seconds": plan.seconds, "precision": precision}
+        facts = {"model": plan.scale, **how}
+        good.append(_measure_part("train", facts, session, "steps.train", scale=plan.scale, device=device, **how))
     engines = ["torch", "torch-float32"]
     play.measure(
         play.Plan([plan.scale], plan.batches, engines, plan.seconds, plan.runs, plan.device, plan.weights, plan.out)
@@ -65,26 +61,27 @@ def measure(plan: GpuPlan) -> bool:
     return all(good)
 
 
-def _check(plan: GpuPlan, record: Path, stamp: Record) -> bool:
+def _check(plan: GpuPlan, session: Session) -> bool:
     """Run `check_gpu.py` and keep what it says."""
     print("… checks", flush=True)
     command = [sys.executable, str(ROOT / "scripts" / "check_gpu.py"), "--device", plan.device]
     lines = run(command, accepted=(0, 1)).printed.splitlines()  # 1: a check failed, and the table says which
     told = [line for line in lines if line.startswith(("ok ", "FAIL "))] or ["FAIL: check_gpu.py broke off"]
-    append(record, {**stamp, "what": "checks", "lines": told})
+    session.note("checks", lines=told)
     print("\n".join(told))
     return not any(line.startswith("FAIL") for line in told)
 
 
-def _measure_part(what: str, facts: dict[str, tp.Any], command: list[str], record: Path, stamp: Record) -> bool:
+def _measure_part(what: str, facts: dict[str, tp.Any], session: Session, function: str, **arguments: tp.Any) -> bool:
+    """Write down what a function says of a case; whether it could be had."""
     name = ", ".join([what, *map(str, facts.values())])
     print(f"… {name}", end="", flush=True)
     try:
-        result = run_json(command)
+        result = measured(function, **arguments)
     except ProcessFailed as error:
         print(f"\nskipped: {name}: {error}")
         return False
-    append(record, {**stamp, "what": what, **facts, **(result if what != "machine" else {"speed": result})})
+    session.note(what, **{**facts, **(result if what != "machine" else {"speed": result})})
     print(f": {result['step_s'] * 1e3:.3f} ms" if "step_s" in result else "")
     return True
 

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from . import ROOT
-from .process import room, run, run_json, spread
+from .process import audiocraft, measured, run, spread
 from .weights import find_model
 
 IMPORT_MUSICGEN = (
@@ -81,12 +81,7 @@ def bench_boot(model: str, runs: int, seconds: float) -> dict:
     walls, memory = [], 0.0
     for index in range(runs):
         with tempfile.TemporaryDirectory() as folder:
-            done = run(
-                [
-                    *(sys.executable, "-m", "audiocraft", "generate", model),
-                    *("--duration", str(seconds), "--num", "1", "--seed", str(index), "--out", folder),
-                ]
-            )
+            done = audiocraft(*("generate", model, "--duration", seconds, "--num", 1, "--seed", index, "--out", folder))
         walls.append(done.wall_s)
         memory = max(memory, done.peak_mib)
     return {"model": model, f"start to {seconds:g} s on disk, s": spread(walls), "peak, MiB": round(memory)}
@@ -98,14 +93,8 @@ def bench_memory(model: str, seconds: list[float]) -> dict:
     for command in ("generate", "stream"):
         for length in seconds:
             with tempfile.TemporaryDirectory() as folder:
-                out = folder if command == "generate" else f"{folder}/stream.wav"
-                more = ["--num", "1"] if command == "generate" else []
-                done = run(
-                    [
-                        *(sys.executable, "-m", "audiocraft", command, model, *more),
-                        *("--duration", str(length), "--seed", "0", "--out", out),
-                    ]
-                )
+                more = ["--num", 1, "--out", folder] if command == "generate" else ["--out", f"{folder}/stream.wav"]
+                done = audiocraft(command, model, *more, "--duration", length, "--seed", 0)
             figures[f"{command}, {length:g} s"] = {"peak, MiB": round(done.peak_mib), "s": round(done.wall_s, 1)}
     return figures
 
@@ -113,7 +102,7 @@ def bench_memory(model: str, seconds: list[float]) -> dict:
 def bench_divergence(model: str, seconds: float) -> dict:
     """KL of what is expected next, nats per code, with 8-bit weights against float32; per engine."""
     path = find_model(model, "random", Path("outputs/bench/weights")).path
-    engines = run_json(room("divergence", path, seconds))
+    engines = measured("divergence.measure", path=path, seconds=seconds)
     return {
         "model": model,
         **{engine: {name: float(f"{value:.3g}") for name, value in kl.items()} for engine, kl in engines.items()},

@@ -4,14 +4,12 @@ import tempfile
 import time
 import typing as tp
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from . import machine
 from .engines import DEFAULT_ENGINES, SLOW_ENGINE, Engine
-from .process import ProcessFailed, room, run_json
-from .store import Record, append
-from .weights import Source, find_model, inspect_model
+from .process import ProcessFailed, measured
+from .record import Session
+from .weights import find_model
 
 # Above this a model takes a minute and more for what others do in seconds: it gets fewer runs.
 LARGE_PARAMETERS = 300e6
@@ -64,58 +62,50 @@ def alternate(cases: tp.Sequence[Case]) -> tp.Iterator[tuple[Case, int]]:
             yield case, number
 
 
-def measure(plan: Plan) -> Path:
-    """Measure everything that can be had, and say what cannot.
+def measure(plan: Plan) -> None:
+    """Measure everything that can be had, say what cannot, and append it to OUT/play.jsonl.
 
-    Returns:
-        The record, a JSONL that was appended to.
     Raises:
         SystemExit: nothing could be measured.
     """
-    record = plan.out / "play.jsonl"
-    began = time.monotonic()
-    session = datetime.now(UTC).isoformat(timespec="seconds")
-    stamp: Record = {**machine.stamp(), "session": session}
-    _measure_machine(plan, record, stamp)
-    cases: list[Case] = []
-    for name in plan.models:
-        cases += _prepare(plan, name, record, stamp)
+    session, began = Session(plan.out / "play.jsonl"), time.monotonic()
+    _measure_machine(plan, session)
+    cases = [case for name in plan.models for case in _prepare(plan, name, session)]
     if not cases:
         raise SystemExit("error: nothing could be measured; the lines above say why")
     with tempfile.TemporaryDirectory() as folder:
         _discard_first(cases, Path(folder))
-        measured = sum(_run(case, number, plan, Path(folder), record, stamp) for case, number in alternate(cases))
-    _measure_machine(plan, record, stamp)  # again: whatever else ran at the start may be gone
-    print(f"{measured} processes in {(time.monotonic() - began) / 60:.1f} minutes, appended to {record}")
-    if not measured:
+        done = sum(_run(case, number, plan, Path(folder), session) for case, number in alternate(cases))
+    _measure_machine(plan, session)  # again: whatever else ran at the start may be gone
+    print(f"{done} processes in {(time.monotonic() - began) / 60:.1f} minutes, appended to {session.path}")
+    if not done:
         raise SystemExit("error: nothing could be measured; the lines above say why")
-    return record
 
 
-def _measure_machine(plan: Plan, record: Path, stamp: Record) -> None:
+def _measure_machine(plan: Plan, session: Session) -> None:
     """What floors are made of.
 
     Raises:
         SystemExit: there is no such device.
     """
     try:
-        speed = run_json(room("facts", "machine", plan.device))
+        speed = measured("facts.measure_machine", device=plan.device)
     except ProcessFailed as error:
         raise SystemExit(f"error: {error}") from None
-    print(f"{stamp['machine']}: {', '.join(f'{value:g} {name}' for name, value in speed.items())}")
-    append(record, {**stamp, "what": "machine", "device": plan.device, "speed": speed})
+    print(f"{session.facts['machine']}: {', '.join(f'{value:g} {name}' for name, value in speed.items())}")
+    session.note("machine", device=plan.device, speed=speed)
 
 
-def _prepare(plan: Plan, name: str, record: Path, stamp: Record) -> list[Case]:
+def _prepare(plan: Plan, name: str, session: Session) -> list[Case]:
     """The cases of one model, its facts written down."""
     print(f"… preparing {name}", flush=True)
     try:
-        source: Source = find_model(name, plan.weights, plan.out / "weights")
-        facts = inspect_model(source.path)
+        source = find_model(name, plan.weights, plan.out / "weights")
+        facts = measured("facts.describe_model", name=source.path)
     except ProcessFailed as error:
         print(f"skipped: {name}: {error}")
         return []
-    append(record, {**stamp, "what": "model", "model": source.name, "weights": source.weights, "facts": facts})
+    session.note("model", model=source.name, weights=source.weights, facts=facts)
     print(f"  {source.path} ({source.weights} weights), {facts['lm_parameters']:,} parameters")
     cases = []
     for engine_name in plan.engines or DEFAULT_ENGINES:
@@ -143,21 +133,21 @@ def _discard_first(cases: list[Case], folder: Path) -> None:
             cases[:] = [case for case in cases if case.engine is not engine]
 
 
-def _run(case: Case, number: int, plan: Plan, folder: Path, record: Path, stamp: Record) -> int:
+def _run(case: Case, number: int, plan: Plan, folder: Path, session: Session) -> int:
     """Measure a case once and write it down: how many processes that took."""
     engine = case.engine
-    facts: Record = {"model": engine.model.name, "weights": engine.model.weights, "engine": engine.name}
+    facts: dict[str, tp.Any] = {"model": engine.model.name, "weights": engine.model.weights, "engine": engine.name}
     facts |= {"where": plan.device, "batch": case.batch, "seconds": plan.seconds, "run": number}
     print(f"… {case.title}, run {number + 1} of {case.runs}", end="", flush=True)
     done = 0
     try:
         result = engine.whole(case.batch, plan.seconds, folder)
         result["x real time"] = round(case.batch * plan.seconds / result["total"], 3)
-        append(record, {**stamp, "what": "play", **facts, **result})
+        session.note("play", **facts, **result)
         done += 1
         print(f": {result['total']:.1f} s", end="", flush=True)
         if case.batch == 1 and (first := engine.first(plan.seconds, folder)):
-            append(record, {**stamp, "what": "first", **facts, **first})
+            session.note("first", **facts, **first)
             done += 1
             print(f", first sound {first['first_audio']:.2f} s", end="")
         print()

@@ -1,13 +1,6 @@
-"""One cold start with torch, phase by phase; `play.py` runs it as a process of its own.
+"""One cold start with torch, phase by phase, and a second call of the ONNX player; each in a process of its own."""
 
-    python -m benchmarks.probe MODEL OUT [--batch 1] [--seconds 10] [--device cpu] [--precision auto] [--first]
-
-Prints a JSON line: seconds from before the process started to the end of each phase, the seconds of a second call in
-the same process, peak memory. With `--first` it streams instead, and ends as soon as the first sound is there.
-"""
-
-import argparse
-import json
+import importlib
 import os
 import sys
 import time
@@ -21,55 +14,54 @@ TEXT = "a fast drum break with a deep bass line, dark and dusty"
 WARM_LIMIT_S = 12.0
 
 
-def main() -> None:
-    """Parse the command line, measure, print."""
-    start = float(os.environ.get(START_VARIABLE) or time.monotonic())
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("out", type=Path, help="folder for the clips")
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", default="auto", help="auto is what the commands take on that device")
-    parser.add_argument("--first", action="store_true", help="stream, and stop at the first sound")
-    options = parser.parse_args()
+def cold_start(
+    model: str, out: str, batch: int, seconds: float, device: str, precision: str, first: bool
+) -> dict[str, tp.Any]:
+    """Seconds from before the process started to the end of each phase.
 
+    Args:
+        out: folder for the clips.
+        precision: 'auto' is what the commands take on that device.
+        first: stream, and stop as soon as the first sound is there.
+    Returns:
+        `imports`, `load`, `lm`, `decode`, `total`, or `first_audio`; `warm`, the seconds of a second call in the same
+        process; peak memory; what it ran on.
+    """
+    start = float(os.environ.get(START_VARIABLE) or time.monotonic())
     from audiocraft.environment import share_cores
 
     share_cores()
     from audiocraft.models import MusicGen
 
-    probe = Probe(options, start)
+    probe = Probe(start, Path(out), batch)
     probe.mark("imports")
-    probe.load(MusicGen)
-    if options.first:
+    probe.load(MusicGen, model, seconds, device, precision)
+    if first:
         probe.stream()
     else:
         probe.generate()
-    print(json.dumps(probe.record))
+    return probe.record
 
 
 class Probe:
     """The phases, in order, and what was measured of them."""
 
-    def __init__(self, options: argparse.Namespace, start: float) -> None:
-        self.options = options
-        self.start = start
+    def __init__(self, start: float, out: Path, batch: int) -> None:
+        self.start, self.out, self.batch = start, out, batch
         self.record: dict[str, tp.Any] = {}
 
     def mark(self, phase: str) -> None:
         """Write down that a phase ends now."""
         self.record[phase] = round(time.monotonic() - self.start, 4)
 
-    def load(self, musicgen: tp.Any) -> None:
+    def load(self, musicgen: tp.Any, model: str, seconds: float, device: str, precision: str) -> None:
         """Weights, and the text encoder of a model that has one: it would else be loaded by the first text."""
         from audiocraft.modules.conditioners import ConditioningAttributes
 
         from .facts import synchronize
 
-        options = self.options
-        self.model = musicgen.get_pretrained(options.model, options.device, precision=options.precision)
-        self.model.set_generation_params(duration=options.seconds)
+        self.model = musicgen.get_pretrained(model, device, precision=precision)
+        self.model.set_generation_params(duration=seconds)
         provider = self.model.lm.condition_provider
         self.text = TEXT if provider.text_conditions else None
         if self.text:
@@ -109,16 +101,15 @@ class Probe:
         self.record["first_chunk_s"] = round(chunk.shape[-1] / self.model.sample_rate, 3)
 
     def _call(self, seed: int) -> tp.Any:
-        batch = self.options.batch
         if self.text:
-            return self.model.generate([self.text] * batch, seed=seed)
-        return self.model.generate_unconditional(batch, seed=seed)
+            return self.model.generate([self.text] * self.batch, seed=seed)
+        return self.model.generate_unconditional(self.batch, seed=seed)
 
     def _write(self, wavs: tp.Any) -> None:
         from audiocraft.data.audio import audio_write
 
         for index, wav in enumerate(wavs.cpu()):
-            audio_write(self.options.out / f"clip{index}", wav, self.model.sample_rate, strategy="clip")
+            audio_write(self.out / f"clip{index}", wav, self.model.sample_rate, strategy="clip")
 
     def _watch_decoder(self) -> dict[str, float]:
         """When the last call turned from codes to sound, and when it had it."""
@@ -161,10 +152,20 @@ def _peaks(device: tp.Any) -> dict[str, float]:
     return peaks
 
 
-if __name__ == "__main__":
-    from audiocraft.errors import UserError
+def warm_player(folder: str, batch: int, seconds: float) -> dict[str, float]:
+    """A second call of the ONNX player in one process (`player.py` as a program makes one only), the first a short one.
 
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    Returns:
+        Seconds of the language model, of the codec, and in all.
+    """
+    sys.path.insert(0, folder)  # where player.py finds its own parts
+    engine: tp.Any = importlib.import_module("engine")
+    generation: tp.Any = importlib.import_module("generation")
+    player, sampling = engine.Player(Path(folder)), generation.Sampling()
+    for length, seed in ((min(seconds, 1.0), 0), (seconds, 1000)):
+        before, began = dict(player.clock.spent), time.perf_counter()
+        for _ in player.play(batch, player.frames(length), seed, sampling):
+            pass
+        total = time.perf_counter() - began
+    spent = {phase: round(spent - before.get(phase, 0.0), 4) for phase, spent in player.clock.spent.items()}
+    return {**spent, "total": round(total, 4)}

@@ -67,17 +67,25 @@ def run(command: tp.Sequence[str], accepted: tp.Container[int] = (0,)) -> Finish
     return Finished(printed, wall, usage.ru_utime + usage.ru_stime, peak_mib)
 
 
-def run_json(command: tp.Sequence[str]) -> dict[str, tp.Any]:
-    """As `run`, for a program whose last line is a JSON object: that object."""
-    lines = run(command).printed.strip().splitlines()
-    if not lines:
-        raise ProcessFailed("it printed nothing")
-    return json.loads(lines[-1])
+def measured(function: str, **arguments: tp.Any) -> tp.Any:
+    """What a function of this folder, 'MODULE.FUNCTION', returns when a process of its own calls it.
+
+    Args:
+        arguments: numbers, texts, lists of them; paths are given as texts.
+    Raises:
+        ProcessFailed: it raised an error.
+    """
+    command = [sys.executable, "-P", "-m", "benchmarks", function, json.dumps(arguments, default=str)]
+    return json.loads(run(command).printed.strip().splitlines()[-1])
 
 
-def room(name: str, *arguments: object) -> list[str]:
-    """The command that runs a module of this folder as a program, with this Python."""
-    return [sys.executable, "-P", "-m", f"benchmarks.{name}", *map(str, arguments)]
+def audiocraft(*arguments: object) -> Finished:
+    """Run `python -m audiocraft …`.
+
+    Raises:
+        ProcessFailed: it ended with an error.
+    """
+    return run([sys.executable, "-m", "audiocraft", *map(str, arguments)])
 
 
 def spread(values: tp.Sequence[float], digits: int = 3) -> dict[str, float]:

@@ -4,8 +4,8 @@ import typing as tp
 from pathlib import Path
 
 from .figure import FAINT, GUIDE, INK, save, write_caption
+from .record import Record, newest
 from .sizes import MEMORY_BATCH, MEMORY_SECONDS
-from .store import Record, newest
 from .summary import peer_rows
 
 if tp.TYPE_CHECKING:

@@ -1,19 +1,12 @@
-"""How large models are: parameters, files, memory. `size.py` is the door.
+"""How large models are: parameters, files, memory. `size.py` is the door."""
 
-python -m benchmarks.sizes SCALE …     parameters of each scale as JSON, from shapes alone
-"""
-
-import json
-import sys
 import tempfile
 import typing as tp
-from datetime import UTC, datetime
 from pathlib import Path
 
-from . import machine
 from .engines import Engine
-from .process import ProcessFailed, room, run_json
-from .store import Record, append
+from .process import ProcessFailed, measured
+from .record import Session
 from .weights import CODEC, TEXT_SCALES, Source, find_model
 
 if tp.TYPE_CHECKING:
@@ -91,26 +84,21 @@ def file_bytes(counted: dict[str, tp.Any]) -> dict[str, int]:
     }
 
 
-def measure(scales: tp.Sequence[str], built: tp.Sequence[str], out: Path) -> Path:
-    """Count all `scales`; build those of `built`, weigh their files and play them.
+def count_all(scales: tp.Sequence[str]) -> list[dict[str, tp.Any]]:
+    """`count` of each scale."""
+    return [count(scale) for scale in scales]
 
-    Returns:
-        The record, a JSONL that was appended to.
-    """
-    record = out / "size.jsonl"
-    session = datetime.now(UTC).isoformat(timespec="seconds")
-    stamp: Record = {**machine.stamp(), "session": session}
+
+def measure(scales: tp.Sequence[str], built: tp.Sequence[str], out: Path) -> None:
+    """Count all `scales`; build those of `built`, weigh their files and play them; add it to OUT/size.jsonl."""
+    session = Session(out / "size.jsonl")
     print(f"… counting {', '.join(scales)}", flush=True)
-    for counted in run_json(room("sizes", *scales))["scales"]:
-        sizes = file_bytes(counted)
-        weighed = {}
-        if counted["scale"] in built:
-            weighed = _build_and_play(counted["scale"], out, record, stamp)
-        append(record, {**stamp, "what": "scale", **counted, "files": {**sizes, **weighed}, "weighed": list(weighed)})
-    return record
+    for counted in measured("sizes.count_all", scales=list(scales)):
+        weighed = _build_and_play(counted["scale"], out, session) if counted["scale"] in built else {}
+        session.note("scale", **counted, files={**file_bytes(counted), **weighed}, weighed=list(weighed))
 
 
-def _build_and_play(scale: str, out: Path, record: Path, stamp: Record) -> dict[str, int]:
+def _build_and_play(scale: str, out: Path, session: Session) -> dict[str, int]:
     """Play ten clips with each engine and write down the peak of memory: bytes of the folders that were made for it."""
     weighed: dict[str, int] = {}
     try:
@@ -133,14 +121,10 @@ def _build_and_play(scale: str, out: Path, record: Path, stamp: Record) -> dict[
             continue
         print(f": {played['peak_mib']:.0f} MiB")
         kept = {key: played.get(key) for key in ("precision", "peak_mib", "total")}
-        append(record, {**stamp, "what": "memory", "scale": scale, "engine": name, **kept})
+        session.note("memory", scale=scale, engine=name, **kept)
     return weighed
 
 
 def weigh(folder: Path) -> int:
     """Bytes of the weights in a model folder; a text encoder beside them is no part of the model."""
     return sum(file.stat().st_size for file in folder.iterdir() if file.suffix in _WEIGHT_FILES)
-
-
-if __name__ == "__main__":
-    print(json.dumps({"scales": [count(scale) for scale in sys.argv[1:]]}))

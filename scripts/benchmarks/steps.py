@@ -1,18 +1,10 @@
-"""Single steps timed: of the token decoder against the memory's bandwidth, of training against the arithmetic.
+"""Single steps timed: of the token decoder against the memory's bandwidth, of training against the arithmetic."""
 
-    python -m benchmarks.steps decode MODEL DEVICE PRECISION BATCH graphs|eager
-    python -m benchmarks.steps train SCALE DEVICE PRECISION BATCH SECONDS
-
-Each prints a JSON line.
-"""
-
-import json
 import statistics
-import sys
 import time
 import typing as tp
 
-from .facts import numbers_per_step, synchronize
+from .facts import BYTES, numbers_per_step, synchronize
 
 if tp.TYPE_CHECKING:
     import torch
@@ -25,6 +17,25 @@ _FRAMES = 500
 _WARM_STEPS, _TIMED_STEPS = 3, 10
 
 
+def decode(model: str, device: str, precision: str, batch: int, graphs: bool) -> dict[str, tp.Any]:
+    """`time_decode` of a model's language model on a device."""
+    from audiocraft.environment import share_cores
+    from audiocraft.models.loaders import load_lm_model
+    from audiocraft.utils.device import resolve_device
+
+    share_cores()
+    return time_decode(load_lm_model(model, resolve_device(device)), precision, batch, graphs)
+
+
+def train(scale: str, device: str, precision: str, batch: int, seconds: float) -> dict[str, tp.Any]:
+    """`time_training` on a device."""
+    from audiocraft.environment import share_cores
+    from audiocraft.utils.device import resolve_device
+
+    share_cores()
+    return time_training(scale, resolve_device(device), precision, batch, seconds)
+
+
 def time_decode(lm: "LMModel", precision: str, batch: int, graphs: bool, frames: int = _FRAMES) -> dict[str, tp.Any]:
     """Seconds per step of the token decoder while it draws `frames`, the codec left out.
 
@@ -35,8 +46,6 @@ def time_decode(lm: "LMModel", precision: str, batch: int, graphs: bool, frames:
     from audiocraft.models.generate import TokenDecoder
     from audiocraft.models.playing import PlayingLM
     from audiocraft.modules.sampling import SamplingParams
-
-    from .facts import BYTES
 
     playing = PlayingLM(lm, precision)
     decoder = TokenDecoder(playing, SamplingParams(True, 1.0, 250, 0.0), graphs=graphs)
@@ -86,7 +95,7 @@ def time_training(
     lm = builders.get_lm_model(cfg).to(device).train()
     optimizer = get_optimizer(lm, cfg.optim)
     autocast = Autocast(precision != "float32", "auto" if precision == "float32" else precision, device)
-    scaler = torch.amp.GradScaler(device.type) if autocast.needs_scaler else None
+    scaler = torch.amp.GradScaler(device.type, enabled=autocast.needs_scaler)
     codes = torch.randint(lm.card, (batch, lm.n_q, round(50 * seconds)), device=device)
     took = []
     if device.type == "cuda":
@@ -97,12 +106,9 @@ def time_training(
         with autocast():
             out = lm.compute_predictions(codes, [])
             loss, _ = compute_cross_entropy(out.logits, codes, out.mask)
-        (loss if scaler is None else scaler.scale(loss)).backward()
-        if scaler is None:
-            optimizer.step()
-        else:
-            scaler.step(optimizer)
-            scaler.update()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
         synchronize(device)
         took.append(time.perf_counter() - began)
@@ -114,27 +120,3 @@ def time_training(
     if device.type == "cuda":
         facts["vram_mib"] = torch.cuda.max_memory_reserved(device) / 2**20
     return facts
-
-
-def main(arguments: tp.Sequence[str]) -> dict[str, tp.Any]:
-    """What the command line asks for."""
-    from audiocraft.environment import share_cores
-
-    share_cores()
-    from audiocraft.utils.device import resolve_device
-
-    what, name, device, precision, batch, last = arguments
-    if what == "train":
-        return time_training(name, resolve_device(device), precision, int(batch), float(last))
-    from audiocraft.models.loaders import load_lm_model
-
-    return time_decode(load_lm_model(name, resolve_device(device)), precision, int(batch), last == "graphs")
-
-
-if __name__ == "__main__":
-    from audiocraft.errors import UserError
-
-    try:
-        print(json.dumps(main(sys.argv[1:])))
-    except UserError as error:
-        sys.exit(f"error: {error}")

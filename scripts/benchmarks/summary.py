@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import ROOT
 from .facts import BYTES
-from .store import Record, newest
+from .record import Record, newest
 
 PHASES = ("imports", "load", "lm", "decode", "write")
 PEER_FILE = ROOT / "assets" / "bench" / "peer.jsonl"

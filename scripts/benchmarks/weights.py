@@ -3,20 +3,16 @@
 A random model is a folder in the peer's layout: `state_dict.bin`, `compression_state_dict.bin` (the full 32 kHz codec)
 and, where the scale listens to text, `t5/`: an encoder of t5-base's shape. The tokenizer of that T5 is the small one of
 the tests (t5-base's own is not in this repository), so a text is a few tokens longer than with the real one.
-
-    python -m benchmarks.weights random SCALE FOLDER     (as a process of its own: it needs torch)
-    python -m benchmarks.weights hub NAME
 """
 
 import json
 import shutil
-import sys
 import typing as tp
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import ROOT
-from .process import ProcessFailed, room, run, run_json
+from .process import ProcessFailed, measured
 
 SCALES = ("pico", "nano", "micro", "xsmall", "small", "medium", "large")
 # Scales that the peer publishes with text; the smaller ones here are unconditional.
@@ -62,7 +58,7 @@ def find_model(name: str, weights: str, folder: Path) -> Source:
         return Source(Path(name).name, name, "as given")
     if weights != "random" and name in HUB_NAMES:
         try:
-            run(room("weights", "hub", HUB_NAMES[name]))
+            measured("weights.find_published", name=HUB_NAMES[name])
             return Source(name, HUB_NAMES[name], "published")
         except ProcessFailed:
             if weights == "hub":
@@ -71,16 +67,11 @@ def find_model(name: str, weights: str, folder: Path) -> Source:
         raise ProcessFailed(f"nobody publishes {name}; use --weights auto or random")
     path = folder / f"{name}-random"
     if not (path / _WHOLE).is_file():
-        run(room("weights", "random", name, path))
+        measured("weights.make_random", scale=name, folder=path)
     return Source(name, str(path), "random")
 
 
-def inspect_model(path: str) -> dict[str, tp.Any]:
-    """What floors need to know of a model; see `facts.py`."""
-    return run_json(room("facts", "model", path))
-
-
-def make_random(scale: str, folder: Path, tiny: bool = False) -> None:
+def make_random(scale: str, folder: str | Path, tiny: bool = False) -> None:
     """Write a model with random weights; equal for equal scales.
 
     Args:
@@ -96,6 +87,7 @@ def make_random(scale: str, folder: Path, tiny: bool = False) -> None:
     from audiocraft.models import builders
     from audiocraft.train import main as dora_main
 
+    folder = Path(folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with_text = scale in TEXT_SCALES
@@ -155,15 +147,3 @@ def _save(path: Path, model: tp.Any, config: str, version: str) -> None:
     import torch
 
     torch.save({"best_state": model.state_dict(), "xp.cfg": config, "version": version, "exported": True}, path)
-
-
-if __name__ == "__main__":
-    from audiocraft.errors import UserError
-
-    try:
-        if sys.argv[1] == "random":
-            make_random(sys.argv[2], Path(sys.argv[3]))
-        else:
-            find_published(sys.argv[2])
-    except UserError as error:
-        sys.exit(f"error: {error}")

@@ -8,7 +8,7 @@ import typing as tp
 from pathlib import Path
 
 from benchmarks import ROOT
-from benchmarks.machine import stamp
+from benchmarks.record import stamp
 
 
 def room(name: str, *arguments: object) -> dict[str, tp.Any]:

@@ -13,7 +13,7 @@ from benchmarks import divergence, facts, house, play, process, summary, weights
 from benchmarks.engines import Engine
 from benchmarks.figure import caption, draw
 from benchmarks.process import ProcessFailed
-from benchmarks.store import append, newest, read
+from benchmarks.record import Session, append, newest, read
 from benchmarks.weights import Source
 from PIL import Image
 
@@ -211,8 +211,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_tiny_model_is_measured_from_start_to_figure(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_json = play.run_json
-    monkeypatch.setattr(play, "run_json", lambda command: SPEED if "machine" in command else run_json(command))
+    measured = play.measured
+    monkeypatch.setattr(play, "measured", lambda to, **how: SPEED if "machine" in to else measured(to, **how))
     out = tmp_path / "out"
     arguments = ["--models", str(tiny_model), "nosuch/model", "--batches", "2", "--engines", "torch-float32"]
     bench.main([*arguments, "--seconds", "0.4", "--runs", "1", "--out", str(out)])
@@ -286,7 +286,7 @@ def test_operations_of_the_decoder_are_those_of_its_layers() -> None:
 def test_a_machine_has_a_bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(facts, "_PROBE_BYTES", {"cpu": 1 << 22})
     monkeypatch.setattr(facts, "_PROBE_SIDE", {"cpu": 64})
-    speed = facts.measure_machine(torch.device("cpu"))
+    speed = facts.measure_machine("cpu")
     assert set(speed) == set(SPEED) and all(value > 0 for value in speed.values())
     json.dumps(speed)
 
@@ -295,10 +295,10 @@ def test_float32_is_played_with_few_clips_unless_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(play, "find_model", lambda *_: Source("micro", "somewhere", "random"))
-    monkeypatch.setattr(play, "inspect_model", lambda _: FACTS)
+    monkeypatch.setattr(play, "measured", lambda *_, **__: FACTS)
     monkeypatch.setattr(Engine, "prepare", lambda self: None)
     for engines, float32 in ((None, [1]), (["torch-float32"], [10, 1])):
         plan = play.Plan(["micro"], [10, 1], engines, 10.0, 5, "cpu", "random", tmp_path)
-        cases = play._prepare(plan, "micro", tmp_path / "play.jsonl", stamp())
+        cases = play._prepare(plan, "micro", Session(tmp_path / "play.jsonl"))
         assert [case.batch for case in cases if case.engine.name == "torch-float32"] == float32
         assert [case.batch for case in cases if case.engine.name == "torch"] == ([10, 1] if engines is None else [])

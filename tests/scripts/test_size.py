@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import size
 from benchmarks import sizes
+from benchmarks.record import append
 from benchmarks.size_figure import Sizes, table
-from benchmarks.store import append
 
 
 def test_numbers_are_those_of_the_peer(golden: Path) -> None:
