@@ -44,19 +44,35 @@ def draw(summary: Summary, peers: tp.Sequence[Row], out: Path) -> None:
             places = max(len(rows[other, batch]) for other in models)
             _panel(axes[line][column], model, batch, rows[model, batch], places)
     _legend(figure, height)
-    lines = write_caption(figure, caption(summary, bool(peers)), height)
     title = "From a shell prompt to sound: seconds, phase by phase"
+    edges = {"left": 0.125, "top": 1 - 1.05 / height, "wspace": 0.36, "hspace": 0.42}
+    finish(figure, title, caption(summary, bool(peers)), 0.6, edges, out)
+
+
+def plain(axes: "Axes", title: str, pad: float = 16) -> None:
+    """A panel with its title and a scale below, and no other lines."""
+    axes.set_title(title, loc="left", fontsize=10.5, color=INK, fontweight="bold", pad=pad)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8, colors=FAINT, which="both")
+
+
+def finish(
+    figure: "Figure", title: str, paragraphs: tp.Sequence[str], foot: float, edges: dict[str, float], out: Path
+) -> None:
+    """Title, small print at the foot, margins; then write the figure.
+
+    Args:
+        foot: inches of the panels above the small print.
+        edges: where the panels end and how far they are apart, as `subplots_adjust` takes it.
+    """
+    height = figure.get_figheight()
     figure.text(0.012, 1 - 0.08 / height, title, fontsize=14, color=INK, fontweight="bold", va="top")
-    bottom = (0.6 + 0.16 * lines) / height
-    figure.subplots_adjust(left=0.125, right=0.985, top=1 - 1.05 / height, bottom=bottom, wspace=0.36, hspace=0.42)
-    save(figure, out)
-
-
-def write_caption(figure: "Figure", paragraphs: tp.Sequence[str], height: float, width: int = 205) -> int:
-    """Small print at the foot of a figure `height` inches high, in lines of `width` letters: how many lines."""
-    lines = [line for paragraph in paragraphs for line in textwrap.wrap(paragraph, width)]
+    lines = [line for paragraph in paragraphs for line in textwrap.wrap(paragraph, 205)]
     figure.text(0.012, 0.1 / height, "\n".join(lines), fontsize=8, color=FAINT, va="bottom", linespacing=1.3)
-    return len(lines)
+    figure.subplots_adjust(right=0.985, bottom=(foot + 0.16 * len(lines)) / height, **edges)
+    save(figure, out)
 
 
 def caption(summary: Summary, with_peer: bool) -> list[str]:
@@ -95,11 +111,7 @@ def _panel(axes: "Axes", model: str, batch: int, rows: list[Row], places: int) -
     """Bars of one model with one number of clips, the peer's on top, in a panel that has `places` for bars."""
     seconds = f" of {rows[0].seconds:g} s" if rows else ""
     clips = f"1 clip{seconds}" if batch == 1 else f"{batch} clips{seconds} at once"
-    axes.set_title(f"{_title(model)}: {clips}", loc="left", fontsize=11, color=INK, fontweight="bold")
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=8, colors=FAINT)
+    plain(axes, f"{_title(model)}: {clips}", pad=6)
     if not rows:
         axes.set_axis_off()
         return

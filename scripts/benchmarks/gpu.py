@@ -9,7 +9,7 @@ from pathlib import Path
 from . import ROOT, play
 from .process import ProcessFailed, measured, run
 from .record import Record, Session, newest
-from .summary import PHASES, Row, summarise
+from .summary import PHASES, Row, number, summarise
 from .weights import find_model
 
 PRECISIONS = ("auto", "float32")
@@ -139,11 +139,10 @@ def _step_cells(record: Record, speed: dict[str, float]) -> list[str]:
 
 
 def _play_cells(row: Row) -> list[str]:
-    warm = [f"{row.warm[key]:.3f}" for key in ("lm", "decode")] if row.warm else ["", ""]
-    phases = [f"{row.phases[phase]:.2f}" for phase in PHASES[:4]]
-    vram = f"{row.vram_mib:.0f}" if row.vram_mib is not None else ""
+    phases = [number(row.phases[phase]) for phase in PHASES[:4]]
+    warm = [number(row.warm.get(key), 3) for key in ("lm", "decode")]
     clips = f"{row.batch} × {row.seconds:g} s"
-    return [row.model, clips, row.precision, *phases, f"{row.total:.2f}", *warm, vram]
+    return [row.model, clips, row.precision, *phases, number(row.total), *warm, number(row.vram_mib, 0)]
 
 
 def _train_cells(record: Record, speed: dict[str, float]) -> list[str]:
@@ -154,7 +153,7 @@ def _train_cells(record: Record, speed: dict[str, float]) -> list[str]:
     return [
         *(record["model"], str(record["batch"]), f"{record['seconds']:g}", record["precision"]),
         *(f"{record['step_s'] * 1e3:.1f}", f"{rate / 1e12:.2f}", f"{rate / peak / 1e9:.0%}" if peak else ""),
-        f"{record['vram_mib']:.0f}" if "vram_mib" in record else "",
+        number(record.get("vram_mib"), 0),
     ]
 
 

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from . import ROOT
-from .process import audiocraft, measured, run, spread
+from .process import audiocraft, call, measured, run, spread
 from .weights import find_model
 
 IMPORT_MUSICGEN = (
@@ -16,26 +16,6 @@ IMPORT_PACKAGE = (
     "import sys, time; a = time.perf_counter(); import audiocraft; b = time.perf_counter(); "
     "assert 'torch' not in sys.modules and 'numpy' not in sys.modules; print(b - a)"
 )
-ENCODE_HOUR = """
-import sys, numpy as np, torch
-from audiocraft.models.loaders import load_compression_model
-torch.set_grad_enabled(False)
-codec = load_compression_model(sys.argv[1])
-rng = np.random.default_rng(0)
-second = torch.from_numpy(rng.uniform(-0.5, 0.5, codec.sample_rate).astype("float32"))
-wav = second.repeat(int(sys.argv[2]))[None, None]
-codes, _ = codec.encode(wav)
-np.save(sys.argv[3], codes.numpy().astype("int16"))
-"""
-DECODE_HOUR = """
-import sys, numpy as np, torch
-from audiocraft.models.loaders import load_compression_model
-torch.set_grad_enabled(False)
-codec = load_compression_model(sys.argv[1])
-codes = torch.from_numpy(np.load(sys.argv[3]).astype("int64"))
-wav = codec.decode(codes)
-assert wav.shape[-1] == int(sys.argv[2]) * codec.sample_rate, wav.shape
-"""
 
 
 def bench_import(runs: int) -> dict:
@@ -63,17 +43,39 @@ def bench_material(minutes: float) -> dict:
 
 def bench_long_file(codec: str, minutes: float) -> dict:
     """Seconds and peak memory of coding a long file in one call each way."""
-    seconds = str(int(minutes * 60))
+    seconds, figures = int(minutes * 60), {}
     with tempfile.TemporaryDirectory() as folder:
-        codes = str(Path(folder) / "codes.npy")
-        encode = run([sys.executable, "-c", ENCODE_HOUR, codec, seconds, codes])
-        decode = run([sys.executable, "-c", DECODE_HOUR, codec, seconds, codes])
-    return {
-        "codec": codec,
-        "minutes": minutes,
-        "encode": {"s": round(encode.wall_s, 1), "peak, MiB": round(encode.peak_mib)},
-        "decode": {"s": round(decode.wall_s, 1), "peak, MiB": round(decode.peak_mib)},
-    }
+        for way in ("encode", "decode"):
+            done = call(f"house.{way}", name=codec, seconds=seconds, codes=f"{folder}/codes.npy")
+            figures[way] = {"s": round(done.wall_s, 1), "peak, MiB": round(done.peak_mib)}
+    return {"codec": codec, "minutes": minutes, **figures}
+
+
+def encode(name: str, seconds: int, codes: str) -> None:
+    """Code a second of noise again and again, in one call, and keep the codes."""
+    import numpy as np
+    import torch
+
+    from audiocraft.models.loaders import load_compression_model
+
+    codec = load_compression_model(name)
+    second = np.random.default_rng(0).uniform(-0.5, 0.5, codec.sample_rate).astype("float32")
+    with torch.no_grad():
+        coded, _ = codec.encode(torch.from_numpy(second).repeat(seconds)[None, None])
+    np.save(codes, coded.numpy().astype("int16"))
+
+
+def decode(name: str, seconds: int, codes: str) -> None:
+    """Make sound of what `encode` kept, in one call."""
+    import numpy as np
+    import torch
+
+    from audiocraft.models.loaders import load_compression_model
+
+    codec = load_compression_model(name)
+    with torch.no_grad():
+        wav = codec.decode(torch.from_numpy(np.load(codes).astype("int64")))
+    assert wav.shape[-1] == seconds * codec.sample_rate, wav.shape
 
 
 def bench_boot(model: str, runs: int, seconds: float) -> dict:

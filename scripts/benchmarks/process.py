@@ -30,6 +30,12 @@ class Finished:
     peak_mib: float
 
 
+def own_tree() -> dict[str, str]:
+    """The environment in which Python imports from this tree, not from another that may be installed."""
+    paths = [str(ROOT), str(ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 def run(command: tp.Sequence[str], accepted: tp.Container[int] = (0,)) -> Finished:
     """Run one process to its end; what it writes to stderr is kept to itself.
 
@@ -39,9 +45,7 @@ def run(command: tp.Sequence[str], accepted: tp.Container[int] = (0,)) -> Finish
     Raises:
         ProcessFailed: it ended with another exit status.
     """
-    # This tree is what is measured, not another that may be installed.
-    paths = [str(ROOT), str(ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    environment = own_tree()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as told:
         began = time.monotonic()
         environment[START_VARIABLE] = repr(began)
@@ -67,16 +71,20 @@ def run(command: tp.Sequence[str], accepted: tp.Container[int] = (0,)) -> Finish
     return Finished(printed, wall, usage.ru_utime + usage.ru_stime, peak_mib)
 
 
-def measured(function: str, **arguments: tp.Any) -> tp.Any:
-    """What a function of this folder, 'MODULE.FUNCTION', returns when a process of its own calls it.
+def call(function: str, **arguments: tp.Any) -> Finished:
+    """Call a function of this folder, 'MODULE.FUNCTION', in a process of its own.
 
     Args:
         arguments: numbers, texts, lists of them; paths are given as texts.
     Raises:
         ProcessFailed: it raised an error.
     """
-    command = [sys.executable, "-P", "-m", "benchmarks", function, json.dumps(arguments, default=str)]
-    return json.loads(run(command).printed.strip().splitlines()[-1])
+    return run([sys.executable, "-P", "-m", "benchmarks", function, json.dumps(arguments, default=str)])
+
+
+def measured(function: str, **arguments: tp.Any) -> tp.Any:
+    """What a function returns that is called as `call` does."""
+    return json.loads(call(function, **arguments).printed.strip().splitlines()[-1])
 
 
 def audiocraft(*arguments: object) -> Finished:

@@ -3,10 +3,10 @@
 import typing as tp
 from pathlib import Path
 
-from .figure import FAINT, GUIDE, INK, save, write_caption
+from .figure import FAINT, GUIDE, INK, finish, plain
 from .record import Record, newest
 from .sizes import MEMORY_BATCH, MEMORY_SECONDS
-from .summary import peer_rows
+from .summary import peer_rows, text_table
 
 if tp.TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,8 +18,6 @@ FORMATS = {
     "peer, float16": ("s", "#79b4e8", "float16, as facebook publishes"),
     "ONNX, int8": ("D", "#c0392b", "ONNX player, int8 (codec's encoder left out)"),
 }
-_ENGINES = {"torch": ("torch, {}", "#2f6db5")}
-_PLAYER = ("ONNX player, int8", "#c0392b")
 _REFERENCE = "small"
 
 
@@ -50,24 +48,20 @@ class Sizes:
 def table(sizes: Sizes) -> str:
     """All numbers as text."""
     formats = max((list(record["files"]) for record in sizes.scales), key=len)
-    lines = [f"{'scale':8}{'LM parameters':>16}{'codec':>14}  " + "".join(f"{name:>23}" for name in formats)]
+    rows = []
     for record in sizes.scales:
-        cells = []
-        for name in formats:
-            if name not in record["files"]:
-                cells.append("–")
-                continue
-            mark = "" if name in record["weighed"] else " (computed)"
-            cells.append(f"{record['files'][name] / 1e6:,.0f} MB{mark}")
-        lines.append(
-            f"{record['scale']:8}{record['lm']:16,}{record['codec']:14,}  " + "".join(f"{cell:>23}" for cell in cells)
-        )
-    for (scale, engine), record in sizes.memory.items():
-        lines.append(
-            f"{scale:8}{engine:15} {record['precision']:9} {MEMORY_BATCH} × {MEMORY_SECONDS:g} s: "
-            f"{record['peak_mib']:.0f} MiB at most, {record['total']:.1f} s"
-        )
-    return "\n".join(lines)
+        files, weighed = record["files"], record["weighed"]
+        megabytes = {
+            name: f"{size / 1e6:,.0f} MB{'' if name in weighed else ' (computed)'}" for name, size in files.items()
+        }
+        numbers = [f"{record[key]:,}" for key in ("lm", "codec")]
+        rows.append([record["scale"], *numbers, *(megabytes.get(name, "–") for name in formats)])
+    clips = f"{MEMORY_BATCH} × {MEMORY_SECONDS:g} s"
+    memory = [
+        f"{scale} {engine} {one['precision']} {clips}: {one['peak_mib']:.0f} MiB at most, {one['total']:.1f} s"
+        for (scale, engine), one in sizes.memory.items()
+    ]
+    return "\n".join([text_table(["scale", "LM parameters", "codec", *formats], rows), *memory])
 
 
 def draw(sizes: Sizes, out: Path) -> None:
@@ -83,18 +77,12 @@ def draw(sizes: Sizes, out: Path) -> None:
     names = [f"musicgen-{record['scale']}" if record["text"] else f"{record['scale']}" for record in sizes.scales]
     axes[0].set_yticks(range(len(names)), names, fontsize=10)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
-    figure.text(
-        0.012, 1 - 0.08 / height, "How large the models are", fontsize=14, color=INK, fontweight="bold", va="top"
-    )
-    lines = write_caption(figure, _caption(sizes), height)
-    figure.subplots_adjust(
-        left=0.118, right=0.985, top=1 - 0.95 / height, bottom=(0.45 + 0.16 * lines) / height, wspace=0.08
-    )
-    save(figure, out)
+    edges = {"left": 0.118, "top": 1 - 0.95 / height, "wspace": 0.08}
+    finish(figure, "How large the models are", _caption(sizes), 0.45, edges, out)
 
 
 def _draw_parameters(axes: "Axes", sizes: Sizes) -> None:
-    _prepare(axes, "parameters of the language model")
+    plain(axes, "parameters of the language model")
     reference = sizes.reference
     for place, record in enumerate(sizes.scales):
         axes.plot([1, record["lm"]], [place, place], color=GUIDE, linewidth=2, zorder=1)
@@ -117,7 +105,7 @@ def _draw_parameters(axes: "Axes", sizes: Sizes) -> None:
 
 
 def _draw_files(axes: "Axes", sizes: Sizes) -> None:
-    _prepare(axes, "model folder on disk, codec included, MB")
+    plain(axes, "model folder on disk, codec included, MB")
     for name, (marker, colour, label) in FORMATS.items():
         for place, record in enumerate(sizes.scales):
             if name not in record["files"]:
@@ -140,7 +128,7 @@ def _draw_files(axes: "Axes", sizes: Sizes) -> None:
 
 
 def _draw_memory(axes: "Axes", sizes: Sizes) -> None:
-    _prepare(axes, f"peak memory, {MEMORY_BATCH} × {MEMORY_SECONDS:g} s at once, GB")
+    plain(axes, f"peak memory, {MEMORY_BATCH} × {MEMORY_SECONDS:g} s at once, GB")
     longest = max([r["peak_mib"] for r in sizes.memory.values()] + [v for v in sizes.peer.values() if v]) * 2**20 / 1e9
     for place, record in enumerate(sizes.scales):
         scale = record["scale"]
@@ -163,16 +151,7 @@ def _draw_memory(axes: "Axes", sizes: Sizes) -> None:
 
 
 def _style(engine: str, precision: str) -> tuple[str, str]:
-    label, colour = _ENGINES.get(engine, _PLAYER)
-    return label.format(precision), colour
-
-
-def _prepare(axes: "Axes", title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=10.5, color=INK, fontweight="bold", pad=16)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=8, colors=FAINT, which="both")
+    return (f"torch, {precision}", _LM) if engine == "torch" else ("ONNX player, int8", "#c0392b")
 
 
 def _caption(sizes: Sizes) -> list[str]:

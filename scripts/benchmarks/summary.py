@@ -186,26 +186,34 @@ def peer_rows(path: Path = PEER_FILE) -> list[Row]:
 
 def table(rows: tp.Sequence[Row]) -> str:
     """All numbers as text: seconds, medians; of the total also the best and the worst run."""
-    head = (
-        f"{'model':9}{'batch':>6}  {'engine':26}{'n':>3}{'imports':>8}{'load':>7}{'LM':>8}{'decode':>8}{'total':>8}"
-        f"  {'best–worst':15}{'first':>7}{'warm':>8}{'× rt':>7}{'step/floor, ms':>16}{'decode floor':>13}{'MiB':>7}"
-    )
-    lines = [head]
-    for row in rows:
-        phase = row.phases
-        step = ""
-        if row.steps and row.floor_lm is not None:
-            step = f"{1e3 * phase['lm'] / row.steps:.1f}/{1e3 * row.floor_lm / row.steps:.1f}"
-        warm = f"{row.warm['total']:.2f}" if row.warm else ""
-        first = f"{row.first:.2f}" if row.first is not None else ""
-        floor = f"{row.floor_decode:.2f}" if row.floor_decode is not None else ""
-        name = f"{row.engine} ({'recorded' if row.recorded else row.precision})"
-        lines.append(
-            f"{row.model:9}{row.batch:6}  {name:26}{len(row.totals):3}{phase['imports']:8.2f}{phase['load']:7.2f}"
-            f"{phase['lm']:8.2f}{phase['decode']:8.2f}{row.total:8.2f}  "
-            f"{f'{min(row.totals):.2f}–{max(row.totals):.2f}':15}{first:>7}{warm:>8}{row.real_time:7.2f}{step:>16}"
-            f"{floor:>13}{row.peak_mib or 0:7.0f}"
-        )
-        if row.vram_mib is not None:
-            lines[-1] += f"  + {row.vram_mib:.0f} MiB on the GPU"
-    return "\n".join(lines)
+    head = ["model", "batch", "engine", "n", "imports", "load", "LM", "decode", "total", "best–worst", "first", "warm"]
+    head += ["× rt", "step/floor, ms", "decode floor", "MiB", "GPU, MiB"]
+    return text_table(head, [_cells(row) for row in rows], left=(0, 2))
+
+
+def _cells(row: Row) -> list[str]:
+    step = ""
+    if row.steps and row.floor_lm is not None:
+        step = f"{1e3 * row.phases['lm'] / row.steps:.1f}/{1e3 * row.floor_lm / row.steps:.1f}"
+    engine = f"{row.engine} ({'recorded' if row.recorded else row.precision})"
+    return [
+        *(row.model, str(row.batch), engine, str(len(row.totals))),
+        *(number(row.phases[phase]) for phase in PHASES[:4]),
+        *(number(row.total), f"{min(row.totals):.2f}–{max(row.totals):.2f}"),
+        *(number(row.first), number(row.warm.get("total")), number(row.real_time), step, number(row.floor_decode)),
+        *(number(row.peak_mib, 0), number(row.vram_mib, 0)),
+    ]
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number for a table, nothing where there is none."""
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def text_table(head: tp.Sequence[str], rows: tp.Sequence[tp.Sequence[str]], left: tp.Container[int] = (0,)) -> str:
+    """Columns of text, as wide as their widest cell and set right, but for those that are to stand `left`."""
+    columns = []
+    for index, cells in enumerate(zip(head, *rows)):
+        width = max(map(len, cells))
+        columns.append([cell.ljust(width) if index in left else cell.rjust(width) for cell in cells])
+    return "\n".join("  ".join(cells).rstrip() for cells in zip(*columns))

@@ -1,20 +1,18 @@
 """Rooms of the two proofs beside this folder: `torture.py` kills trainings, `fuzz.py` feeds damaged files."""
 
 import json
-import os
 import sys
 import time
 import typing as tp
 from pathlib import Path
 
-from benchmarks import ROOT
+from benchmarks.process import own_tree
 from benchmarks.record import stamp
 
 
 def room(name: str, *arguments: object) -> dict[str, tp.Any]:
-    """How `subprocess.Popen` starts a module of this folder as a program: this tree, not another that is installed."""
-    paths = [str(ROOT), str(ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    """How `subprocess.Popen` starts a module of this folder as a program."""
+    environment = {**own_tree(), "OMP_NUM_THREADS": "1"}
     environment.pop("AUDIOCRAFT_DORA_DIR", None)
     return {"args": [sys.executable, "-P", "-m", f"reliability.{name}", *map(str, arguments)], "env": environment}
 
