@@ -24,11 +24,11 @@ FLOOR = 1e-4  # added to magnitudes before the logarithm; a full-scale sine has 
 TONES = 1  # the codebook of partials; the others are the envelope's
 PARTIALS = 3  # frames whose partials sound together
 LOWEST_HZ, STEP_CENTS, PITCHES = 60.0, 25.0, 291  # up to 3957 Hz
-LOWEST_DB, STEP_DB, LEVELS = -60.0, 9.0, 7  # of a sine's amplitude
+LOWEST_DB, STEP_DB, LEVELS = -50.0, 6.0, 7  # of a sine's amplitude; the ends stand for what lies beyond them too
 PARTIAL_CODES = 1 + PITCHES * LEVELS  # the first: no partial
 
 SMOOTHING = 12  # columns on either side over which a partial's level is held to what its code says
-LEVEL_SLACK = 5.0  # dB
+LEVEL_SLACK = STEP_DB / 2
 UNDER_TONES = 0.15  # of the envelope stays in the rest where a partial is
 SAME_NOTE_CENTS = 100.0  # a partial that moves no farther than this glides
 
@@ -230,13 +230,16 @@ def _main_lobe(distance: np.ndarray) -> np.ndarray:
 
 
 def _levelled(amplitude: np.ndarray, hz: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """Amplitudes [B, N, P] brought to within LEVEL_SLACK of their codes' levels, as means over 125 ms."""
+    """Amplitudes [B, N, P] brought to within LEVEL_SLACK of their codes' levels, as means over 125 ms. Of two partials
+    nearly as strong the stronger one stays it: that is most of what keeps a chord's pitch."""
     shape = np.hanning(2 * SMOOTHING + 3)[1:-1]
     padded = np.pad(amplitude, ((0, 0), (SMOOTHING, SMOOTHING), (0, 0)), mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, len(shape), axis=1)
     mean = windows @ (shape / shape.sum())
     above = 20 * np.log10(mean + 1e-6) - level
-    correction = np.clip(np.clip(above, -LEVEL_SLACK, LEVEL_SLACK) - above, -12, 18)
+    least = np.where(level > LOWEST_DB, -LEVEL_SLACK, -np.inf)
+    most = np.where(level < LOWEST_DB + STEP_DB * (LEVELS - 1), LEVEL_SLACK, np.inf)
+    correction = np.clip(np.clip(above, least, most) - above, -12, 18)
     return np.where(hz > 0, amplitude * 10 ** (correction / 20), 0.0)
 
 
