@@ -396,14 +396,15 @@ def _first_phases(state: SinesState, magnitude: np.ndarray) -> np.ndarray:
     number = (state.begun + np.arange(magnitude.shape[1]))[:, None]
     scattered = 2 * np.pi * (np.sin(12.9898 * k + 78.233 * (number % 4093)) * 43758.5453 % 1)
     state.begun += magnitude.shape[1]
-    left, mid, right = (np.take_along_axis(log, np.clip(own + d, 0, BINS - 1), axis=2) for d in (-1, 0, 1))
+    clips, columns = np.arange(len(log))[:, None, None], np.arange(log.shape[1])[None, :, None]
+    left, mid, right = (log[clips, columns, np.clip(own + d, 0, BINS - 1)] for d in (-1, 0, 1))
     curve = np.minimum(left - 2 * mid + right, -1e-9)
     offset = np.clip(0.5 * (left - right) / curve, -0.5, 0.5)
     step = (own + offset) * (2 * np.pi * HOP / WINDOW) - np.pi * (k - own)
     turns = np.empty(magnitude.shape)
     turn = state.turn
     for n in range(magnitude.shape[1]):
-        onward = (np.take_along_axis(turn, own[:, n], axis=1) + step[:, n]) % (2 * np.pi)
+        onward = (turn[clips[:, 0], own[:, n]] + step[:, n]) % (2 * np.pi)
         turn = turns[:, n] = np.where(carried[:, n], onward, scattered[n])
     state.turn = turn
     return magnitude * np.exp(1j * turns.astype(_F32))
