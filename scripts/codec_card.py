@@ -193,10 +193,11 @@ def means(evaluation: dict[str, Any]) -> str:
     folders = sorted({str(Path(file["file"]).parent) for file in evaluation["scores"][0]["files"]})
     if len(folders) == 1:
         return table(evaluation["scores"], "mean over files", lambda file: True)
-    return "\n\n".join(
-        table(evaluation["scores"], f"mean over {name}", lambda file, name=name: str(Path(file).parent) == name)
-        for name in folders
-    )
+
+    def lies_in(name: str) -> Callable[[str], bool]:
+        return lambda file: str(Path(file).parent) == name
+
+    return "\n\n".join(table(evaluation["scores"], f"mean over {name}", lies_in(name)) for name in folders)
 
 
 def table(scores: list[dict[str, Any]], head: str, wanted: Callable[[str], bool]) -> str:
