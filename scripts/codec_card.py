@@ -46,7 +46,7 @@ def card(folder: Path, trained_on: str | None, held_out: str | None, notes: list
         UserError: a file that it is written from is missing or damaged.
     """
     from audiocraft.checkpoints.card import front_matter, is_noncommercial, licence_text
-    from audiocraft.checkpoints.weights import read_config
+    from audiocraft.checkpoints.configs import read_config
     from audiocraft.errors import UserError
     from audiocraft.models.loaders import load_compression_model
 
