@@ -1,7 +1,6 @@
 """From configuration to what an adversarial run adds to a codec's: discriminators, their losses, the balancer."""
 
-import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,40 +17,23 @@ from ..adversarial import (
 from ..adversarial.discriminators import DiscriminatorSTFT
 from ..errors import UserError
 from ..losses import Balancer
+from ..utils.config import check_node
 from ..utils.device import resolve_device
 from .optimizers import get_optimizer
 
-# name -> (class, classes whose arguments it takes)
-_ADVERSARIES: dict[str, tuple[type[nn.Module], tuple[type, ...]]] = {
-    "msstftd": (MultiScaleSTFTDiscriminator, (MultiScaleSTFTDiscriminator, DiscriminatorSTFT)),
-}
+# name -> class, and one whose arguments it takes as well
+_ADVERSARIES: dict[str, tuple[type[nn.Module], type]] = {"msstftd": (MultiScaleSTFTDiscriminator, DiscriminatorSTFT)}
 # Given per scale, under a name in the plural.
 _PER_SCALE = {"n_fft", "hop_length", "win_length"}
 _FEATURES = {"l1": nn.L1Loss, "l2": nn.MSELoss}
 
 
-def _arguments(*kinds: type) -> list[str]:
-    """Names of the arguments of the given classes' constructors."""
-    names: dict[str, None] = {}
-    for kind in kinds:
-        for name, parameter in inspect.signature(kind).parameters.items():
-            if parameter.kind is not parameter.VAR_KEYWORD:
-                names[name] = None
-    return list(names)
-
-
-def _build(kind: Any, node: str, options: Any, known: list[str], **others: Any) -> Any:
-    """`kind` with the options of a config node; UserError for those that it does not know or cannot use."""
+def _build(kind: Any, node: str, options: Any, *more_kinds: type, but: Iterable[str] = (), **others: Any) -> Any:
+    """`kind` with the options of a config node; UserError for those that it, or `more_kinds`, do not know."""
     if not isinstance(options, dict):
         raise UserError(f"there are no settings under {node}; give them, or start from solver=compression/default")
-    if unknown := [str(name) for name in options if name not in known]:
-        raise UserError(f"{node}.{unknown[0]} is no setting; use {', '.join(known)}")
-    try:
-        return kind(**others, **options)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"the settings under {node} do not go together ({error}); give what its keys ask for"
-        ) from error
+    check_node(node, options, kind, *more_kinds, but=[*but, *others])
+    return kind(**others, **options)
 
 
 def _plain(cfg: DictConfig | Mapping[str, Any] | None) -> Any:
@@ -66,8 +48,7 @@ def get_balancer(loss_weights: Mapping[str, float], cfg: DictConfig) -> Balancer
         loss_weights: weight by name of a loss.
         cfg: the `balancer` node: balance_grads, ema_decay, per_batch_item, total_norm.
     """
-    known = [name for name in _arguments(Balancer) if name != "weights"]
-    return _build(Balancer, "balancer", _plain(cfg), known, weights=dict(loss_weights))
+    return _build(Balancer, "balancer", _plain(cfg), weights=dict(loss_weights))
 
 
 def get_adversary(name: str, cfg: DictConfig) -> nn.Module:
@@ -78,10 +59,9 @@ def get_adversary(name: str, cfg: DictConfig) -> nn.Module:
     """
     if name not in _ADVERSARIES:
         raise UserError(f"adversarial.adversaries names '{name}', which is not known; use {', '.join(_ADVERSARIES)}")
-    kind, takes = _ADVERSARIES[name]
-    known = [argument for argument in _arguments(*takes) if argument not in _PER_SCALE]
     options = _plain(cfg.get(name))
-    adversary = _build(kind, name, options, known)
+    kind, takes = _ADVERSARIES[name]
+    adversary = _build(kind, name, options, takes, but=_PER_SCALE)
     channels, judged = cfg.get("channels"), options.get("in_channels", 1)
     if channels is not None and judged != channels and not options.get("sep_channels"):
         raise UserError(

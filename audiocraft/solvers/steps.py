@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..errors import UserError
+from ..errors import UserError, of_worker
 from .data import start_loader
 from .divergence import Diverged, LossWatch, files_of
 from .progress import Averager, StageProgress, duration_text
@@ -153,6 +153,8 @@ class StepsMixin(_Base):
                 batch = next(batches)
             except StopIteration:
                 return
+            except UserError as error:
+                raise of_worker(error) from None
             except (RuntimeError, OSError, EOFError):
                 # Whatever a process that is no longer there makes of the connection to it.
                 self.check_stop()
