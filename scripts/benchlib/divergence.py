@@ -14,7 +14,7 @@ if tp.TYPE_CHECKING:
     import torch
 
     from audiocraft.models import LMModel
-    from audiocraft.models.playing import PlayingLM
+    from audiocraft.models.fast import FastLM
 
 CLIPS = 2
 
@@ -35,8 +35,7 @@ def measure(path: str, seconds: float) -> dict[str, tp.Any]:
 
     from audiocraft.errors import UserError
     from audiocraft.models import MusicGen
-    from audiocraft.models.fast import resolve_precision
-    from audiocraft.models.playing import PlayingLM
+    from audiocraft.models.fast import FastLM, resolve_precision
 
     model = MusicGen.get_pretrained(path, "cpu")
     lm, codec = model.lm, model.compression_model
@@ -47,11 +46,11 @@ def measure(path: str, seconds: float) -> dict[str, tp.Any]:
         pattern = lm.pattern_provider.get_pattern(codes.shape[-1])
         sequence, _, mask = pattern.build_pattern_sequence(codes, lm.special_token_id)
         read, drawn = sequence[..., :-1], mask[:, 1:].t()  # [B, K, S], and which codes [S, K] follow
-        exact = _torch_logits(PlayingLM(lm), read)[:, drawn]
+        exact = _torch_logits(FastLM(lm), read)[:, drawn]
         figures: dict[str, tp.Any] = {"player-int8": compare(exact, _player_logits(lm, read)[:, drawn])}
         precision = resolve_precision("auto", lm.device)
         if precision != "float32":
-            figures[f"torch-{precision}"] = compare(exact, _torch_logits(PlayingLM(lm, precision), read)[:, drawn])
+            figures[f"torch-{precision}"] = compare(exact, _torch_logits(FastLM(lm, precision), read)[:, drawn])
     return figures
 
 
@@ -63,7 +62,7 @@ def compare(exact: "torch.Tensor", rounded: "torch.Tensor") -> dict[str, float]:
     return {"kl": float(divergence.mean()), "kl_worst": float(divergence.max()), "same_first": float(same)}
 
 
-def _torch_logits(playing: "PlayingLM", sequence: "torch.Tensor") -> "torch.Tensor":
+def _torch_logits(playing: "FastLM", sequence: "torch.Tensor") -> "torch.Tensor":
     """Logits [B, S, K, card] after each step of [B, K, S]."""
     from audiocraft.modules.conditioners import FusedConditions
 

@@ -32,13 +32,13 @@ def time_decode(lm: "LMModel", precision: str, batch: int, graphs: bool, frames:
         `step_s`: the median of blocks of steps, `worst_s`, `all_s` for all of them (recording of graphs included),
         `bytes`: of the weights that a step reads, `precision` as it was resolved.
     """
+    from audiocraft.models.fast import FastLM
     from audiocraft.models.generate import TokenDecoder
-    from audiocraft.models.playing import PlayingLM
     from audiocraft.modules.sampling import SamplingParams
 
     from .facts import BYTES
 
-    playing = PlayingLM(lm, precision)
+    playing = FastLM(lm, precision)
     decoder = TokenDecoder(playing, SamplingParams(True, 1.0, 250, 0.0), graphs=graphs)
     device = lm.device
     for warm in (True, False):

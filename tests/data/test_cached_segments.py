@@ -11,7 +11,6 @@ import torch
 from audiocraft.data.manifest import AudioMeta
 from audiocraft.data.music_dataset import MusicDataset
 from audiocraft.data.token_cache import TokenCache
-from audiocraft.data.token_dataset import TokenDataset
 from audiocraft.models.builders import get_debug_compression_model
 
 RATE, HOP = 16000, 640
@@ -38,7 +37,7 @@ def material(tmp_path_factory):
 def make(meta, tokens, **options):
     options = {"segment_duration": 1.0, "num_samples": 40, "sample_rate": RATE, "channels": 1} | options
     waves = MusicDataset(meta, return_info=True, sample_on_duration=False, sample_on_weight=False, **options)
-    dataset = TokenDataset.of(waves, tokens, HOP)
+    dataset = waves.reading(tokens, HOP)
     for one in (waves, dataset):
         one.start_epoch(0)
     return waves, dataset
@@ -50,13 +49,14 @@ def test_same_draws_cut_at_frames(material):
     assert dataset.segment_length == 25
     for index in range(20):
         _, expected = waves[index]
-        _, info = dataset[index]
+        codes, info = dataset[index]
         start = round(info.seek_time * RATE / HOP)
+        length = info.n_frames // HOP
         whole = tokens[info.meta.path].read()[:, : tokens[info.meta.path].num_samples // HOP]
         assert info.meta == expected.meta
         assert 0 <= expected.seek_time - info.seek_time < HOP / RATE + 1e-6
-        assert torch.equal(info.audio_tokens, whole[:, start : start + 25])
-        assert info.n_frames == info.audio_tokens.shape[-1] * HOP and info.total_frames == 25 * HOP
+        assert torch.equal(codes[:, :length], whole[:, start : start + 25]) and not codes[:, length:].any()
+        assert codes.shape == (4, 25) and info.n_frames == length * HOP and info.total_frames == 25 * HOP
         assert info.description == expected.description
         assert abs(info.n_frames - expected.n_frames) < 2 * HOP
 
@@ -65,7 +65,7 @@ def test_pad_leaves_short(material):
     meta, tokens = material
     _, dataset = make(meta[2:3], tokens, short="pad")
     _, info = dataset[0]
-    assert info.audio_tokens.shape == (4, int(0.31 * RATE) // HOP)
+    assert info.n_frames == int(0.31 * RATE) // HOP * HOP
 
 
 def test_loop_goes_round(material):
@@ -73,10 +73,10 @@ def test_loop_goes_round(material):
     _, dataset = make(meta[2:3], tokens, short="loop")
     whole = tokens[meta[2].path].read()[:, :7]
     for index in range(4):
-        _, info = dataset[index]
+        codes, info = dataset[index]
         start = round(info.seek_time * RATE / HOP)
         expected = torch.cat([whole[:, start:], *[whole] * 4], dim=-1)[:, :25]
-        assert torch.equal(info.audio_tokens, expected)
+        assert torch.equal(codes, expected)
         assert info.n_frames == info.total_frames
 
 
@@ -84,11 +84,11 @@ def test_join_goes_on_with_the_draws(material):
     meta, tokens = material
     _, dataset = make(meta[1:3], tokens, short="join")
     for index in range(8):
-        _, info = dataset[index]
+        codes, _ = dataset[index]
         expected, draws = torch.zeros(4, 0, dtype=torch.int64), dataset.draws(index)
         while expected.shape[-1] < 25:
             expected = torch.cat([expected, dataset.read_piece(*next(draws))], dim=-1)
-        assert torch.equal(info.audio_tokens, expected[:, :25])
+        assert torch.equal(codes, expected[:, :25])
 
 
 def test_file_below_a_frame_or_without_codes_is_passed_over(material, caplog):
@@ -115,6 +115,7 @@ def test_whole_files_and_batches(material):
     meta, tokens = material
     _, dataset = make(meta[:3], tokens, segment_duration=None)
     samples = [dataset[index] for index in range(3)]
-    wav, infos = dataset.collater(samples)
-    assert wav.shape == (3, 1, 0)
-    assert [info.audio_tokens.shape[-1] for info in infos] == [125, 25, 7]
+    codes, infos = dataset.collater(samples)
+    assert codes.shape == (3, 4, 125) and codes.dtype == torch.int64
+    assert [info.n_frames // HOP for info in infos] == [125, 25, 7]
+    assert {info.total_frames for info in infos} == {125 * HOP}
