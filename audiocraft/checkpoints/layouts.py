@@ -97,8 +97,4 @@ def _compact(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def text_file(text: str) -> Writer:
     """Writes a text."""
-
-    def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    return write
+    return lambda path: path.write_text(text, encoding="utf-8")

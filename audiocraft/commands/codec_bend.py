@@ -67,7 +67,7 @@ def bend(
     ] = None,
     codec: tp.Annotated[str, typer.Option("--codec", help="Encodes and decodes.")] = "//pretrained/mini_32khz",
     seed: options.Seed = None,
-    num: options.Num = 1,
+    num: tp.Annotated[int, typer.Option("--num", min=1, help="How many takes of each file.")] = 1,
     start: tp.Annotated[float, typer.Option("--start", min=0, help="Begin at that second of the input.")] = 0.0,
     duration: tp.Annotated[float | None, typer.Option("--duration", help="Use that many seconds of it.")] = None,
     out: options.Takes = Path("outputs/bent"),

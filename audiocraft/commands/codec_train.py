@@ -71,12 +71,11 @@ def _find(codec: str) -> tuple[str, str]:
         UserError: there is none of that name, or no name.
     """
     from ..checkpoints.configs import package_config
-    from ..checkpoints.locate import find_codec, shipped_codec
+    from ..checkpoints.locate import shipped_codec
     from ..checkpoints.packages import codec_package
 
     if not codec.strip():
         raise UserError("--from is empty; name a codec, or begin anew with --from nothing")
-    find_codec(codec)
     package = codec_package(codec)
     kind = "spectral" if "spectral" in package_config(package, package["path"]) else "encodec"
     is_bare = "/" not in codec and not Path(codec).exists()

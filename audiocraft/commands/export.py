@@ -66,7 +66,6 @@ def export(
 
 
 def _export_player(model: str, out: Path, quantize: str, state: str | None, epoch: int | None, replace: bool) -> None:
-
     try:
         from ..onnx_player.export import export_named_player
     except ModuleNotFoundError as error:

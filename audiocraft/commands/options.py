@@ -16,9 +16,12 @@ Device = tp.Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:
 Folder = tp.Annotated[Path, typer.Argument(help="Folder of audio files.")]
 Replace = tp.Annotated[bool, typer.Option("--replace", help="Also replace what is there of another model or codec.")]
 Takes = tp.Annotated[Path, typer.Option("--out", help="Folder for the takes; earlier ones in it are kept.")]
-Num = tp.Annotated[int, typer.Option("--num", min=1, help="How many takes, of each input where there are some.")]
+Num = tp.Annotated[int, typer.Option("--num", min=1, help="How many takes.")]
 Seed = tp.Annotated[
-    int | None, typer.Option("--seed", min=0, max=1 << 53, help="Take i uses SEED + i. Drawn if not given.")
+    int | None,
+    typer.Option(
+        "--seed", min=0, max=1 << 53, help="The same gives the same; take i uses SEED + i. Drawn if not given."
+    ),
 ]
 
 # Of playing a model.
