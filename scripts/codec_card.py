@@ -56,7 +56,7 @@ def card(
         UserError: a file that it is written from is missing or damaged, or `sound` cannot be read.
     """
     from audiocraft.checkpoints.card import front_matter, is_noncommercial, licence_text
-    from audiocraft.checkpoints.weights import read_config
+    from audiocraft.checkpoints.configs import read_config
     from audiocraft.errors import UserError
     from audiocraft.models.loaders import load_compression_model
 

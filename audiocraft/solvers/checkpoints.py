@@ -11,7 +11,8 @@ import torch
 from omegaconf import DictConfig
 
 from ..checkpoints import checkpoint as files
-from ..checkpoints.weights import package_config, select_state
+from ..checkpoints.configs import package_config
+from ..checkpoints.weights import select_state
 from ..errors import UserError
 from ..utils.files import atomic_path, free_bytes
 from ..utils.hub import is_hub_id

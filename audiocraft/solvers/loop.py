@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from ..errors import UserError
+from ..errors import UserError, of_worker
 from ..optim import ModuleDictEMA
 from ..utils.best_state import BestStateDictManager, swapped
 from ..utils.device import Autocast, resolve_device
@@ -220,6 +220,8 @@ class Loop(ABC, flashy.BaseSolver):
         """
         try:
             yield from loader
+        except UserError as error:
+            raise of_worker(error) from None
         except (RuntimeError, OSError, EOFError):
             # Whatever a process that is no longer there makes of the connection to it.
             self.check_stop()

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, StepLR
 
 from .. import adversarial, losses, optim
 from ..errors import UserError
+from ..utils.config import check_node
 from ..utils.device import resolve_device
 from .settings import pick
 
@@ -142,7 +143,7 @@ def get_balancer(loss_weights: tp.Mapping[str, float], cfg: DictConfig) -> losse
         loss_weights: weight by name of a loss.
         cfg: the `balancer` node: balance_grads, ema_decay, per_batch_item, total_norm.
     """
-    return _build(losses.Balancer, "balancer", cfg, (losses.Balancer,), ("weights",), weights=dict(loss_weights))
+    return _build(losses.Balancer, "balancer", cfg, (losses.Balancer,), weights=dict(loss_weights))
 
 
 def get_adversary(name: str, cfg: DictConfig) -> nn.Module:
@@ -192,7 +193,7 @@ def get_adversarial_losses(cfg: DictConfig) -> nn.ModuleDict:
 
 
 def _build(
-    kind: tp.Any, node: str, options: tp.Any, takes: tp.Iterable[type], but: tp.Sequence[str], **others: tp.Any
+    kind: tp.Any, node: str, options: tp.Any, takes: tp.Iterable[type], but: tp.Sequence[str] = (), **others: tp.Any
 ) -> tp.Any:
     """`kind` with the options of a config node.
 
@@ -206,15 +207,6 @@ def _build(
     """
     if options is None:
         raise UserError(f"there are no settings under {node}; give them, or start from solver=compression/default")
-    parameters = {name: one for each in takes for name, one in inspect.signature(each).parameters.items()}
-    known = [name for name, one in parameters.items() if one.kind is not one.VAR_KEYWORD and name not in but]
-    for name in options:
-        if name not in known:
-            raise UserError(f"{node}.{name} is no setting; use {', '.join(known)}")
     given: tp.Any = OmegaConf.to_container(options, resolve=True)
-    try:
-        return kind(**others, **given)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"the settings under {node} do not go together ({error}); give what its keys ask for"
-        ) from error
+    check_node(node, given, *takes, but=[*but, *others])
+    return kind(**others, **given)

@@ -82,8 +82,8 @@ def make_random(scale: str, folder: str | Path, tiny: bool = False) -> None:
     import torch
 
     from audiocraft import __version__
-    from audiocraft.checkpoints.export_config import export_config
-    from audiocraft.checkpoints.weights import CODEC_FILE, LM_FILE
+    from audiocraft.checkpoints.configs import export_config
+    from audiocraft.checkpoints.locate import CODEC_FILE, LM_FILE
     from audiocraft.models import builders
     from audiocraft.train import main as dora_main
 
