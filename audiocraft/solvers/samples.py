@@ -123,10 +123,8 @@ class GenerateStage(StandardSolver):
             generation_params: for `LMModel.generate`; `seed` is that of the first item, the next have the next ones.
 
         Returns:
-            `gen_wav` (list of B waves [C, T]), `gen_tokens` [B, K, F], `prompt_frames` (list of B numbers) and `rtf`,
-            seconds spent per second of audio.
+            `gen_wav` (list of B waves [C, T]), `gen_tokens` [B, K, F] and `prompt_frames` (list of B numbers).
         """
-        begin = time.monotonic()
         codec, rate = self.compression_model, self.compression_model.frame_rate
         frames = max(1, int(gen_duration * rate))
         count = len(batch[1])
@@ -147,7 +145,6 @@ class GenerateStage(StandardSolver):
             "gen_wav": [item[:, start:] for item, start in zip(wav, starts)],
             "gen_tokens": codes,
             "prompt_frames": prompt_frames,
-            "rtf": (time.monotonic() - begin) / (count * frames / rate),
         }
 
     def _one_by_one(

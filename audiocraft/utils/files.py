@@ -138,6 +138,17 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+@contextmanager
+def telling_full_disk(message: str) -> Iterator[None]:
+    """Turn an error inside the context that says that the disk is full into a UserError with this message."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if is_disk_full(error):
+            raise UserError(message) from error
+        raise
+
+
 def drop_stdout() -> None:
     """Let what the standard output does not take vanish: Python tries once more at its end, and complains."""
     if sys.stdout is None:
