@@ -16,8 +16,8 @@ from ..data.audio_dataset import AudioDataset
 from ..data.music_dataset import MusicDataset
 from ..errors import UserError
 from ..utils.device import resolve_device
+from .settings import SPLITS
 
-SPLITS = ("train", "valid", "evaluate", "generate")
 # Keys under `dataset` that are none of a dataset.
 _OF_LOADERS = (*SPLITS, "batch_size", "num_workers")
 
