@@ -154,7 +154,7 @@ def measured(evaluation: dict[str, Any], held_out: str | None) -> list[str]:
         "many Hz, at which decoders step, rise against what lies between; 0 is best. kb/s: entropy of the codes; of "
         "Opus its packets. `eval.json` has every file.",
         means(evaluation),
-        "| codebook | entries hit | perplexity | bits |\n|---|---|---|---|\n" + codebooks(evaluation),
+        codebooks(evaluation),
         "![original, reconstructions and distances](eval.png)",
         "### Per file",
         per_file(evaluation),
@@ -211,26 +211,35 @@ def table(scores: list[dict[str, Any]], head: str, wanted: Callable[[str], bool]
     rates = list(dict.fromkeys(rate for score in scores for rate in score["mean"].get("hum_db", {})))
     heads = [head, *(name for name, _ in MEASURES.values()), *(f"hum {rate} Hz" for rate in rates)]
     heads += ["kb/s", "encode", "decode"]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    rows = []
     for score in scores:
         files, rate = [file for file in score["files"] if wanted(file["file"])], score["bits_per_second"]
         values = [cell(mean(file.get(key) for file in files), digits) for key, (_, digits) in MEASURES.items()]
         values += [cell(mean(file.get("hum_db", {}).get(hz) for file in files), 1) for hz in rates]
         speeds = [cell(score[f"{way}_speed"], 0, " ×") for way in ("encode", "decode")]
-        lines.append("| " + " | ".join([score["name"], *values, cell(rate and rate / 1000, 2), *speeds]) + " |")
-    return "\n".join(lines)
+        rows.append([score["name"], *values, cell(rate and rate / 1000, 2), *speeds])
+    return markdown(heads, rows)
 
 
 def designs(tried: dict[str, Any]) -> list[str]:
-    """The section about what else was tried. `tried` has `about`, and `designs` with `name`, `what`, and in `tones` and
-    `rhythm` numbers by the same names in each."""
-    keys = list(tried["designs"][0]["tones"])
-    lines = ["| tones / rhythm | " + " | ".join(keys) + " |", "|" + "---|" * (1 + len(keys))]
-    for design in tried["designs"]:
-        pairs = [" / ".join(cell(design[kind].get(key), 2) for kind in ("tones", "rhythm")) for key in keys]
-        lines.append(f"| {design['name']} | " + " | ".join(pairs) + " |")
-    about = [f"- {design['name']}: {design['what']}." for design in tried["designs"] if design.get("what")]
-    return ["## What was tried", tried["about"], "\n".join(lines), "\n".join(about)]
+    """The section about what else was tried. `tried` has `about`, `designs` with a `name`, `what` it is and, in `tones`
+    and `rhythm`, numbers by the same names in each, and `learned`: numbers by name of each codec whose codes a language
+    model was trained on."""
+    keys, learned = list(tried["designs"][0]["tones"]), tried["learned"]
+    rows = [
+        [design["name"], *(" / ".join(cell(design[kind].get(key), 2) for kind in ("tones", "rhythm")) for key in keys)]
+        for design in tried["designs"]
+    ]
+    heads = list(next(iter(learned.values())))
+    numbers = [[name, *(cell(facts[head], 3) for head in heads)] for name, facts in learned.items()]
+    about = [f"- {design['name']}: {design['what']}." for design in tried["designs"] if "what" in design]
+    tables = [markdown(["tones / rhythm", *keys], rows), markdown(["learned by a language model", *heads], numbers)]
+    return ["## What was tried", tried["about"], tables[0], "\n".join(about), tables[1]]
+
+
+def markdown(heads: list[str], rows: Iterable[list[str]]) -> str:
+    """A table."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
 
 
 def bends(folder: Path, sound: Path, spectral: bool) -> list[str]:
@@ -252,15 +261,15 @@ def bends(folder: Path, sound: Path, spectral: bool) -> list[str]:
     apart: dict[tuple[int, int], float] = {}
     for i, j in itertools.permutations(range(len(takes)), 2):
         apart[i, j] = float(log_mel_distance(waves[j], waves[i], rate))
-    lines = ["| `codec bend SOUND` | from the sound unbent, dB | from the nearest other, dB |", "|---|---|---|"]
+    rows = []
     for i in range(1, len(takes)):
         recipe = facts[i]["command"].split(" --codec ")[1].split(maxsplit=1)[1]
         nearest = min(apart[i, j] for j in range(len(takes)) if j != i)
-        lines.append(f"| `{recipe}` | {apart[i, 0]:.1f} | {nearest:.1f} |")
+        rows.append([f"`{recipe}`", cell(apart[i, 0], 1), cell(nearest, 1)])
     return [
         "## Bent",
         f"{sound.name}, bent as the seeds 0 to {BENDS - 1} draw it, in log-mel distances.",
-        "\n".join(lines),
+        markdown(["`codec bend SOUND`", "from the sound unbent, dB", "from the nearest other, dB"], rows),
     ]
 
 
@@ -270,22 +279,30 @@ def cell(value: float | None, digits: int, unit: str = "") -> str:
 
 def codebooks(evaluation: dict[str, Any]) -> str:
     """The codec's codebooks, one row each."""
-    return "\n".join(
-        f"| {number} | {one['used']} of {one['bins']} ({100 * one['used'] / one['bins']:.0f} %) "
-        f"| {one['perplexity']:.0f} | {one['bits']:.2f} |"
+    rows = [
+        [
+            str(number),
+            f"{one['used']} of {one['bins']} ({100 * one['used'] / one['bins']:.0f} %)",
+            cell(one["perplexity"], 0),
+            cell(one["bits"], 2),
+        ]
         for number, one in enumerate(evaluation["scores"][0]["codebooks"], start=1)
-    )
+    ]
+    return markdown(["codebook", "entries hit", "perplexity", "bits"], rows)
 
 
 def per_file(evaluation: dict[str, Any]) -> str:
-    """Log-mel distance and pitch of every file, the codec beside Opus."""
+    """Log-mel distance and pitch of every file, the codecs beside Opus."""
     scores = [score for score in evaluation["scores"] if score["kind"] in ("codec", "opus")]
-    names = " | ".join(f"{score['name']}, log-mel / pitch" for score in scores)
-    lines = [f"| file | seconds | {names} |", "|---" * (2 + len(scores)) + "|"]
-    for rows in zip(*(score["files"] for score in scores)):
-        cells = [f"{cell(row['log_mel_db'], 2)} / {cell(row.get('pitch_kept'), 2)}" for row in rows]
-        lines.append(f"| {Path(rows[0]['file']).name} | {rows[0]['seconds']:.0f} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = [
+        [
+            Path(files[0]["file"]).name,
+            cell(files[0]["seconds"], 0),
+            *(f"{cell(file['log_mel_db'], 2)} / {cell(file.get('pitch_kept'), 2)}" for file in files),
+        ]
+        for files in zip(*(score["files"] for score in scores))
+    ]
+    return markdown(["file", "seconds", *(f"{score['name']}, log-mel / pitch" for score in scores)], rows)
 
 
 def limits(cfg: Any, runs: list[dict[str, Any]]) -> list[str]:
