@@ -27,7 +27,7 @@ from .weights import CODEC_FILE, CODEC_FOLDER, CONFIG_FILE, HF_CONFIG_FILE, LM_F
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig
 
-SHIPPED_CODEC = "mini_32khz"
+SHIPPED_CODEC = "spectral_32khz"
 INCLUDED_CODEC = f"./{CODEC_FOLDER}"  # what a config of our layout calls a codec that is in its folder
 
 _CODEC_WAYS_OUT = (

@@ -63,7 +63,7 @@ def bend(
         float | None,
         typer.Option("--amount", min=0, max=1, help="Share of frames, blocks or entries touched (default: all)."),
     ] = None,
-    codec: Annotated[str, typer.Option("--codec", help="Encodes and decodes.")] = "//pretrained/mini_32khz",
+    codec: Annotated[str, typer.Option("--codec", help="Encodes and decodes.")] = "//pretrained/spectral_32khz",
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, max=1 << 53, help="Take i uses SEED + i. Drawn if not given.")
     ] = None,
