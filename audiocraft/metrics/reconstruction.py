@@ -6,6 +6,7 @@ import torch
 
 from ..errors import UserError
 from ..losses import MelSpectrogramWrapper
+from ..losses.sisnr import split_powers
 
 # Windows of 8 to 64 ms at 32 kHz: the short ones see transients, the long ones pitch.
 WINDOWS = (256, 512, 1024, 2048)
@@ -105,8 +106,5 @@ def si_sdr(estimate: torch.Tensor, reference: torch.Tensor, epsilon: float = 1e-
     """
     estimate = (estimate - estimate.mean(-1, keepdim=True)).flatten(1).double()
     reference = (reference - reference.mean(-1, keepdim=True)).flatten(1).double()
-    scale = (estimate * reference).mean(-1, keepdim=True) / (reference.square().mean(-1, keepdim=True) + epsilon)
-    target = scale * reference
-    signal = target.square().mean(-1) + epsilon
-    noise = (estimate - target).square().mean(-1) + epsilon
-    return (10 * torch.log10(signal / noise)).float()
+    signal, noise = split_powers(estimate, reference, epsilon)
+    return (10 * torch.log10((signal + epsilon) / (noise + epsilon))).float()

@@ -66,9 +66,7 @@ def stft_magnitudes(wav: torch.Tensor) -> list[torch.Tensor]:
     for one in _resolutions():
         losses = one.losses
         window = losses.window.to(wav.device)
-        magnitudes.append(
-            stft_magnitude(wav, losses.n_fft, losses.hop_length, losses.win_length, window, losses.normalized)
-        )
+        magnitudes.append(stft_magnitude(wav, losses.n_fft, losses.hop_length, window, losses.normalized))
     return magnitudes
 
 

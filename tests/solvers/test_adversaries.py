@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from audiocraft.adversarial import AdversarialLoss, MultiScaleSTFTDiscriminator
 from audiocraft.errors import UserError
-from audiocraft.solvers.adversaries import get_adversarial_losses, get_adversary, get_balancer
+from audiocraft.solvers.optimizers import get_adversarial_losses, get_adversary, get_balancer
 
 
 def configuration(**changes: Any) -> DictConfig:
@@ -84,7 +84,7 @@ def test_the_balancer_follows_its_node() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"adversarial__adversaries": ["mpd"]}, "adversarial.adversaries names 'mpd'"),
+        ({"adversarial__adversaries": ["mpd"]}, "adversarial.adversaries=mpd is not known; use msstftd"),
         ({"adversarial__adversaries": []}, "adversarial.adversaries is empty"),
         ({"adversarial__adv_loss": "wgan"}, "adversarial.adv_loss=wgan"),
         ({"adversarial__feat_loss": "cosine"}, "adversarial.feat_loss=cosine"),
