@@ -27,7 +27,7 @@ def train(
     ] = "//pretrained/spectral_32khz",
     epochs: tp.Annotated[
         int | None,
-        typer.Option("--epochs", min=1, help="Epochs of 50 steps, 100 of a network; more than before trains a run on."),
+        typer.Option("--epochs", min=1, help="Epochs of 50 steps (network: 100); more trains a run on."),
     ] = None,
     kind: tp.Annotated[
         str, typer.Option("--kind", help="From nothing: spectral, without a network, or encodec, as mini_32khz.")
