@@ -20,7 +20,7 @@ import math
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def card(
         UserError: a file that it is written from is missing or damaged, or `sound` cannot be read.
     """
     from audiocraft.checkpoints.card import front_matter, is_noncommercial, licence_text
-    from audiocraft.checkpoints.configs import read_config
+    from audiocraft.checkpoints.weights import read_config
     from audiocraft.errors import UserError
     from audiocraft.models.loaders import load_compression_model
 
@@ -147,7 +147,7 @@ def measured(evaluation: dict[str, Any], held_out: str | None) -> list[str]:
         "## What it does to audio it never saw" if held_out else "## What it does to audio",
         (f"{held_out[:1].upper()}{held_out[1:]}: " if held_out else "") + f"{count} file{'s' * (count != 1)}, "
         f"{evaluation['seconds'] / 60:.1f} minutes, measured with `python -m audiocraft codec eval` at "
-        f"{evaluation['sample_rate'] / 1000:g} kHz on {evaluation['device']}, {evaluation['threads']} threads. "
+        f"{evaluation['sample_rate'] / 1000:g} kHz on {evaluation['device']}, {evaluation['threads']} thread{'s' * (evaluation['threads'] != 1)}. "
         "Log-mel: mean difference over four window sizes in dB, over the whole band and below 4 kHz; STFT: distance of "
         "magnitudes; both lower is better. Pitch: share of the frames with a tone whose strongest peak stays within 50 "
         "cents; onsets: correlation of attacks; SI-SDR in dB; higher is better. Hum: dB by which the multiples of so "
@@ -192,16 +192,12 @@ def means(evaluation: dict[str, Any]) -> str:
     """Each codec and reference, means over files; over those of each folder where they lie in several."""
     folders = sorted({str(Path(file["file"]).parent) for file in evaluation["scores"][0]["files"]})
     if len(folders) == 1:
-        return table(evaluation["scores"], "mean over files", lambda file: True)
-
-    def lies_in(name: str) -> Callable[[str], bool]:
-        return lambda file: str(Path(file).parent) == name
-
-    return "\n\n".join(table(evaluation["scores"], f"mean over {name}", lies_in(name)) for name in folders)
+        return table(evaluation["scores"], "files", folders[0])
+    return "\n\n".join(table(evaluation["scores"], name, name) for name in folders)
 
 
-def table(scores: list[dict[str, Any]], head: str, wanted: Callable[[str], bool]) -> str:
-    """Each codec and reference, means over the files `wanted`."""
+def table(scores: list[dict[str, Any]], name: str, folder: str) -> str:
+    """Each codec and reference, means over the files of a folder."""
 
     def mean(values: Iterable[float | None]) -> float | None:
         there = [value for value in values if value is not None]
@@ -209,14 +205,15 @@ def table(scores: list[dict[str, Any]], head: str, wanted: Callable[[str], bool]
 
     # Evaluations written before pitch, hum and onsets were measured lack them.
     rates = list(dict.fromkeys(rate for score in scores for rate in score["mean"].get("hum_db", {})))
-    heads = [head, *(name for name, _ in MEASURES.values()), *(f"hum {rate} Hz" for rate in rates)]
+    heads = [f"mean over {name}", *(head for head, _ in MEASURES.values()), *(f"hum {rate} Hz" for rate in rates)]
     heads += ["kb/s", "encode", "decode"]
     rows = []
     for score in scores:
-        files, rate = [file for file in score["files"] if wanted(file["file"])], score["bits_per_second"]
+        files = [file for file in score["files"] if str(Path(file["file"]).parent) == folder]
         values = [cell(mean(file.get(key) for file in files), digits) for key, (_, digits) in MEASURES.items()]
         values += [cell(mean(file.get("hum_db", {}).get(hz) for file in files), 1) for hz in rates]
         speeds = [cell(score[f"{way}_speed"], 0, " ×") for way in ("encode", "decode")]
+        rate = score["bits_per_second"]
         rows.append([score["name"], *values, cell(rate and rate / 1000, 2), *speeds])
     return markdown(heads, rows)
 
@@ -250,8 +247,8 @@ def bends(folder: Path, sound: Path, spectral: bool) -> list[str]:
     from audiocraft.models.loaders import load_compression_model
 
     with tempfile.TemporaryDirectory() as out:
-        options = ["bend", str(sound), "--codec", str(folder), "--out", out]
-        runs = [["--rate", "1"], ["--seed", "0", "--num", str(BENDS)]] + [["--rate", "1", "--buzz"]] * spectral
+        options = ["bend", str(sound), "--codec", str(folder), "--seed", "0", "--out", out]
+        runs = [["--rate", "1"], ["--num", str(BENDS)]] + [["--rate", "1", "--buzz"]] * spectral
         for run in runs:
             codec.app([*options, *run], standalone_mode=False)
         takes = sorted(Path(out).glob("take_*.wav"))
