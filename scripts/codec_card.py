@@ -142,12 +142,12 @@ def training(runs: list[dict[str, Any]], trained_on: str | None) -> list[str]:
 def measured(evaluation: dict[str, Any], held_out: str | None) -> list[str]:
     """The section about its evaluation."""
     first = evaluation["scores"][0]
-    count = len(first["files"])
+    count, threads = len(first["files"]), evaluation["threads"]
     return [
         "## What it does to audio it never saw" if held_out else "## What it does to audio",
         (f"{held_out[:1].upper()}{held_out[1:]}: " if held_out else "") + f"{count} file{'s' * (count != 1)}, "
         f"{evaluation['seconds'] / 60:.1f} minutes, measured with `python -m audiocraft codec eval` at "
-        f"{evaluation['sample_rate'] / 1000:g} kHz on {evaluation['device']}, {evaluation['threads']} thread{'s' * (evaluation['threads'] != 1)}. "
+        f"{evaluation['sample_rate'] / 1000:g} kHz on {evaluation['device']}, {threads} thread{'s' * (threads != 1)}. "
         "Log-mel: mean difference over four window sizes in dB, over the whole band and below 4 kHz; STFT: distance of "
         "magnitudes; both lower is better. Pitch: share of the frames with a tone whose strongest peak stays within 50 "
         "cents; onsets: correlation of attacks; SI-SDR in dB; higher is better. Hum: dB by which the multiples of so "
