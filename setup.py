@@ -58,6 +58,7 @@ setup(
         "onnx": ["onnx>=1.16", "onnxruntime>=1.20"],
         "dev": [
             "ruff",
+            "import-linter",
             "mypy",
             "pytest>=8",
             "pytest-xdist",

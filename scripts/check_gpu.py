@@ -15,23 +15,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from benchlib.steps import time_training
+from benchmarks.steps import time_training
 from safetensors.torch import load_file
 
 from audiocraft.data.audio import audio_write
 from audiocraft.environment import resource_dir
 from audiocraft.models import MusicGen, builders
 from audiocraft.models.encodec import CompressionModel
+from audiocraft.models.fast import FastLM
 from audiocraft.models.generate import DecoderState, TokenDecoder
 from audiocraft.models.lm import LMModel
 from audiocraft.models.loaders import load_compression_model, load_lm_model
-from audiocraft.models.playing import PlayingLM
 from audiocraft.modules.sampling import SamplingParams
 from audiocraft.train import main as dora_main
 from audiocraft.train import run as train_run
 from audiocraft.utils.device import resolve_device
 
-CODEC = "//pretrained/mini_32khz"
+CODEC = "//pretrained/spectral_32khz"
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "lm_none"
 
 
@@ -95,7 +95,7 @@ def check_generation(device: torch.device) -> str:
 
 def check_golden(device: torch.device) -> str:
     """Greedy codes as the peer's, from graphs and without."""
-    playing = PlayingLM(load_lm_model(GOLDEN, device), "float32")
+    playing = FastLM(load_lm_model(GOLDEN, device), "float32")
     expected = load_file(GOLDEN / "io.safetensors")["gen_greedy"]
     for graphs in (False, True) if device.type == "cuda" else (False,):
         decoder = TokenDecoder(playing, SamplingParams(use_sampling=False), graphs=graphs)
@@ -115,7 +115,7 @@ def check_graphs(device: torch.device) -> str:
     lm.to(device)
     told = []
     for precision in ("float32", "auto") if device.type == "cuda" else ("float32",):
-        playing = PlayingLM(lm, precision)
+        playing = FastLM(lm, precision)
         for params in (SamplingParams(use_sampling=False), SamplingParams()):
             graphs = TokenDecoder(playing, params, graphs=True, spans=True)
             eager = TokenDecoder(playing, params, graphs=False, spans=device.type == "cuda")

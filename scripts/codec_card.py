@@ -56,7 +56,7 @@ def card(
         UserError: a file that it is written from is missing or damaged, or `sound` cannot be read.
     """
     from audiocraft.checkpoints.card import front_matter, is_noncommercial, licence_text
-    from audiocraft.checkpoints.weights import read_config
+    from audiocraft.checkpoints.configs import read_config
     from audiocraft.errors import UserError
     from audiocraft.models.loaders import load_compression_model
 
@@ -142,12 +142,12 @@ def training(runs: list[dict[str, Any]], trained_on: str | None) -> list[str]:
 def measured(evaluation: dict[str, Any], held_out: str | None) -> list[str]:
     """The section about its evaluation."""
     first = evaluation["scores"][0]
-    count, threads = len(first["files"]), evaluation["threads"]
+    count = len(first["files"])
     return [
         "## What it does to audio it never saw" if held_out else "## What it does to audio",
         (f"{held_out[:1].upper()}{held_out[1:]}: " if held_out else "") + f"{count} file{'s' * (count != 1)}, "
         f"{evaluation['seconds'] / 60:.1f} minutes, measured with `python -m audiocraft codec eval` at "
-        f"{evaluation['sample_rate'] / 1000:g} kHz on {evaluation['device']}, {threads} thread{'s' * (threads != 1)}. "
+        f"{evaluation['sample_rate'] / 1000:g} kHz on {evaluation['device']}, threads: {evaluation['threads']}. "
         "Log-mel: mean difference over four window sizes in dB, over the whole band and below 4 kHz; STFT: distance of "
         "magnitudes; both lower is better. Pitch: share of the frames with a tone whose strongest peak stays within 50 "
         "cents; onsets: correlation of attacks; SI-SDR in dB; higher is better. Hum: dB by which the multiples of so "

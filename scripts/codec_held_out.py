@@ -225,8 +225,8 @@ def rank(folders: Iterable[Path]) -> list[tuple[str, dict[str, float]]]:
 def _jungle(number: int) -> np.ndarray:
     """`SECONDS` from the middle of a generated track [T]."""
     import torch
-    from jungle import score, track
-    from jungle.dsp import SR
+    from material import score, track
+    from material.dsp import SR
 
     from audiocraft.data.audio_utils import convert_audio
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from codec_held_out import KITS, PROGRAMS, RATE, SEEDS, drumming, is_held_out, loop, phrase, read_sounds, render
-from jungle import library
-from jungle.dsp import SR
+from material import library
+from material.dsp import SR
 from told import tell
 from tqdm import tqdm
 

@@ -40,9 +40,10 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path 
 
     from audiocraft import __version__
     from audiocraft.checkpoints.checkpoint import load_checkpoint, resolve_checkpoint_path
-    from audiocraft.checkpoints.weights import package_config, select_state
+    from audiocraft.checkpoints.configs import package_config
+    from audiocraft.checkpoints.packages import is_codec
+    from audiocraft.checkpoints.weights import select_state
     from audiocraft.errors import UserError
-    from audiocraft.models.builders import is_codec
     from audiocraft.utils.files import atomic_path
 
     path = resolve_checkpoint_path(run)
@@ -118,7 +119,7 @@ def updates_done(checkpoint: dict[str, Any]) -> int:
 def begun_with(cfg: Any) -> list[str]:
     """What a run went on from, and what that went on from, as long as its run is there; of paths only the last part."""
     from audiocraft.checkpoints.checkpoint import load_checkpoint, resolve_checkpoint_path
-    from audiocraft.checkpoints.weights import package_config
+    from audiocraft.checkpoints.configs import package_config
     from audiocraft.errors import UserError
 
     names: list[str] = []

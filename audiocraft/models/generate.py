@@ -1,5 +1,6 @@
 """Codes one step at a time. All that lives between steps is a `DecoderState`: it can be copied, saved and resumed."""
 
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -12,15 +13,16 @@ from ..modules.codebooks_patterns import Pattern
 from ..modules.conditioners import FusedConditions
 from ..modules.sampling import SamplingParams, choose, clip_uniforms
 from ..utils.device import fork_guard
+from .fast import FastLM
 from .graphs import graphs_wanted, run_step
 from .lm import LMModel
-from .memory import check_room
-from .playing import PlayingLM
 from .state import NO_CODE, UNKNOWN, Branch, DecoderState
 
 __all__ = ["DecoderState", "TokenDecoder"]
 
 _SPAN_STEPS = 256
+# For activations, sampling and the codec's blocks, whatever the batch.
+_MARGIN = 2**29
 
 
 class TokenDecoder:
@@ -43,14 +45,14 @@ class TokenDecoder:
 
     def __init__(
         self,
-        lm: LMModel | PlayingLM,
+        lm: LMModel | FastLM,
         params: SamplingParams,
         cfg_coef: float | None = None,
         precision: str | None = None,
         graphs: bool | None = None,
         spans: bool | None = None,
     ) -> None:
-        self.playing = lm if isinstance(lm, PlayingLM) else PlayingLM(lm, precision or _own_precision(lm))
+        self.playing = lm if isinstance(lm, FastLM) else FastLM(lm, precision or _own_precision(lm))
         self.params = params
         self.cfg_coef = self.playing.cfg_coef if cfg_coef is None else cfg_coef
         self.graphs = graphs_wanted(graphs, self.playing.device)
@@ -249,3 +251,40 @@ def _own_precision(lm: LMModel) -> str:
     device = lm.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else lm.dtype
     return str(dtype).removeprefix("torch.")
+
+
+def check_room(device: torch.device, bytes_per_clip: int, batch: int) -> None:
+    """See whether the caches of `batch` clips fit into what is free on a CUDA device.
+
+    Raises:
+        UserError: they do not; it says how many would.
+    """
+    if device.type != "cuda":
+        return
+    free = torch.cuda.mem_get_info(device)[0]
+    # What torch holds and does not use at the moment is free too.
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    fit = max(0, (free - _MARGIN) // max(1, bytes_per_clip))
+    if batch > fit:
+        way_out = f"the largest batch that fits is {fit}" if fit else "ask for a shorter duration, or use device=cpu"
+        raise UserError(
+            f"{batch} clips at once need {batch * bytes_per_clip / 2**30:.1f} GiB beside the model and {device} has "
+            f"{max(0, free) / 2**30:.1f} GiB free; {way_out}"
+        )
+
+
+def check_result(num_bytes: int) -> None:
+    """See whether sound of this size can be held in memory as a whole, with room to write it.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not told on this system
+        return
+    if 2 * num_bytes > memory:
+        raise UserError(
+            f"the sound alone would take {num_bytes / 2**30:.0f} GiB of {memory / 2**30:.0f} GiB of memory; ask for "
+            "less, or stream it: python -m audiocraft stream MODEL"
+        )

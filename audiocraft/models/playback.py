@@ -5,15 +5,11 @@ import typing as tp
 import torch
 from torch import Tensor
 
-from ..modules.chunked import can_stream
 from ..modules.sampling import SamplingParams
 from .codec import CompressionModel, StreamDecoder
-from .encodec import BlockDecoder, EncodecModel
-from .fast import resolve_precision
-from .generate import TokenDecoder
+from .fast import FastLM, resolve_precision, versions
+from .generate import TokenDecoder, check_result
 from .lm import LMModel
-from .memory import check_result
-from .playing import PlayingLM, versions
 from .stream import Streamer
 from .windows import SongDecoder
 
@@ -29,24 +25,24 @@ class Playback:
     def __init__(self, lm: LMModel, codec: CompressionModel, precision: str) -> None:
         self._lm, self._codec = lm, codec
         self.precision = resolve_precision(precision, lm.device)
-        self._playing: PlayingLM | None = None
+        self._fast: FastLM | None = None
         self._decoder: StreamDecoder | None = None
         self._decoder_versions: tp.Any = None
 
     def __getstate__(self) -> dict[str, tp.Any]:
         # What is made of the models is made again: packed weights can be neither copied nor pickled.
-        return {**vars(self), "_playing": None, "_decoder": None, "_decoder_versions": None}
+        return {**vars(self), "_fast": None, "_decoder": None, "_decoder_versions": None}
 
     def is_of(self, lm: LMModel, codec: CompressionModel) -> bool:
         """Whether these are the models that are played."""
         return self._lm is lm and self._codec is codec
 
     @property
-    def lm(self) -> PlayingLM:
+    def lm(self) -> FastLM:
         """The language model as its weights are now."""
-        if self._playing is None or not self._playing.is_current(self._lm):
-            self._playing = PlayingLM(self._lm, self.precision)
-        return self._playing
+        if self._fast is None or not self._fast.is_current(self._lm):
+            self._fast = FastLM(self._lm, self.precision)
+        return self._fast
 
     @property
     def codec(self) -> StreamDecoder:
@@ -80,8 +76,7 @@ class Playback:
         Raises:
             UserError: codes that do not exist.
         """
-        codec = self._codec
-        if codes.device.type == "cpu" and isinstance(codec, EncodecModel) and can_stream(codec.decoder):
-            codec.quantizer.check_codes(codes)
-            return codec.decode_long(codes, tp.cast(BlockDecoder, self.codec))
-        return codec.decode(codes, None)
+        if not self._codec.can_stream:
+            return self._codec.decode(codes, None)
+        self._codec.check_codes(codes)
+        return self.codec.decode(codes)

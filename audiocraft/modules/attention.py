@@ -88,7 +88,7 @@ class StreamingMultiheadAttention(NoHiddenState, nn.Module):
             nn.init.zeros_(self.out_proj.bias)
         self.q_layer_norm = nn.LayerNorm(embed_dim, **place) if qk_layer_norm else None
         self.k_layer_norm = nn.LayerNorm(embed_dim, **place) if qk_layer_norm else None
-        # Copies made for playing (`models.playing`) put other arithmetic on the same weights here: one layer for all
+        # Copies made for playing (`models.fast`) put other arithmetic on the same weights here: one layer for all
         # rows of the joint projection; with cross-attention two, for queries and for the rest.
         self.packed: tuple[tp.Callable[[Tensor], Tensor], ...] | None = None
 

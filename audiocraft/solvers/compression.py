@@ -1,8 +1,9 @@
 """Training of a codec: reconstruct what goes in, through the quantiser, under time and spectral losses."""
 
+import math
 import typing as tp
 from contextlib import AbstractContextManager, nullcontext
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 import flashy
@@ -11,19 +12,21 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..adversarial import AdversarialLoss
-from ..data.audio import audio_write
-from ..data.audio_utils import convert_audio
 from ..errors import UserError
 from ..metrics import codebook_usage, log_mel_distance, si_sdr
-from ..models import builders as model_builders
-from ..models import loaders
+from ..models import builders, loaders
 from ..models.codec import CompressionModel
-from . import builders
+from ..models.encodec import EncodecModel
+from ..quantization import ResidualVectorQuantizer
 from .base import StandardSolver
-from .codebook_start import start_codebooks
+from .data import DatasetType, get_audio_datasets, start_loader
+from .optimizers import get_adversarial_losses, get_balancer, get_loss, get_lr_scheduler, get_optimizer
 from .progress import Averager
 
 ADVERSARIAL = ("adv", "feat")
+# Latents per code from which k-means starts codebooks. One batch of a small codec has fewer latents than a codebook has
+# codes: most would start as a copy of one latent.
+VECTORS_PER_CODE = 8
 
 
 def loss_weights(cfg: DictConfig) -> dict[str, float]:
@@ -83,15 +86,15 @@ class CompressionSolver(StandardSolver):
         return len(self.adv_losses) > 0 and self.global_step >= self.cfg.adversarial.start
 
     def build_model(self) -> None:
-        self.model = model_builders.get_compression_model(self.cfg).to(self.device)
-        self.sisnr = builders.get_loss("sisnr", self.cfg).to(self.device)
+        self.model = builders.get_compression_model(self.cfg).to(self.device)
+        self.sisnr = get_loss("sisnr", self.cfg).to(self.device)
         heard = [name for name in self.weights if name not in ADVERSARIAL]
-        self.losses = nn.ModuleDict({name: builders.get_loss(name, self.cfg) for name in heard}).to(self.device)
-        self.balancer = builders.get_balancer(self.weights, self.cfg.balancer)
+        self.losses = nn.ModuleDict({name: get_loss(name, self.cfg) for name in heard}).to(self.device)
+        self.balancer = get_balancer(self.weights, self.cfg.balancer)
         adversarial = len(heard) < len(self.weights)
-        self.adv_losses = builders.get_adversarial_losses(self.cfg) if adversarial else nn.ModuleDict()
-        self.optimizer = builders.get_optimizer(self.model, self.cfg.optim)
-        self.lr_scheduler = builders.get_lr_scheduler(self.optimizer, self.cfg.schedule, self.total_updates)
+        self.adv_losses = get_adversarial_losses(self.cfg) if adversarial else nn.ModuleDict()
+        self.optimizer = get_optimizer(self.model, self.cfg.optim)
+        self.lr_scheduler = get_lr_scheduler(self.optimizer, self.cfg.schedule, self.total_updates)
         self.register_stateful("model", "optimizer", "lr_scheduler", "balancer", "adv_losses")
         self.register_best_state("model")
         self.register_ema("model")
@@ -100,12 +103,43 @@ class CompressionSolver(StandardSolver):
         cfg = self.cfg.copy()
         # Files and lengths travel with the sound: padding is masked, and a broken batch can be named.
         cfg.dataset.return_info = True
-        self.dataloaders = builders.get_audio_datasets(cfg, builders.DatasetType.AUDIO)
+        self.dataloaders = get_audio_datasets(cfg, DatasetType.AUDIO)
 
     def train(self) -> dict:
         """The train stage; a codec from nothing gets codebooks to start with."""
-        start_codebooks(self)
+        self.start_codebooks()
         return super().train()
+
+    @torch.no_grad()
+    def start_codebooks(self) -> None:
+        """Start the codebooks, if they have not, by k-means over latents of the first batches of the train split.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        model = self.model
+        if not isinstance(model, EncodecModel) or not isinstance(model.quantizer, ResidualVectorQuantizer):
+            return
+        if not model.quantizer.vq.started:
+            latents = self.first_vectors(lambda wav: model.encoder(model.preprocess(wav)[0]), VECTORS_PER_CODE)
+            model.quantizer.vq.start_(torch.cat(latents), len(latents[0]) * flashy.distrib.world_size())
+
+    def first_vectors(self, code: tp.Callable[[torch.Tensor], torch.Tensor], per_code: int) -> list[torch.Tensor]:
+        """What `code`, of wav [B, C, T] → [B, D, F], makes of the first batches of the train split: a tensor [B * F, D]
+        each, and in all processes together at least `per_code` vectors for each code of a codebook, if there are."""
+        loader = self.dataloaders["train"]
+        assert loader.batch_size is not None
+        frames = math.ceil(self.cfg.dataset.segment_duration * self.model.frame_rate) * loader.batch_size
+        wanted = math.ceil(per_code * self.model.cardinality / (frames * flashy.distrib.world_size()))
+        batches = min(start_loader(loader, self.epoch), self.updates_per_epoch, wanted)
+        found = []
+        for wav, _ in self.log_progress("codebooks", islice(self.fetch(loader), batches), total=batches):
+            found.append(code(wav.to(self.device)).transpose(1, 2).flatten(0, 1))
+            self.check_stop()
+        self.logger.info(
+            "The codebooks start from k-means over %d vectors of %d batches", sum(map(len, found)), batches
+        )
+        return found
 
     def run_step(self, idx: int, batch: tuple[torch.Tensor, list[tp.Any]], metrics: dict) -> dict:
         """One step on wav [B, C, T] and its infos.
@@ -183,20 +217,15 @@ class CompressionSolver(StandardSolver):
 
     def generate(self) -> dict:
         """Write originals and their reconstructions side by side into `samples/EPOCH` of the run's folder."""
-        folder = self.folder / self.cfg.generate.path / str(self._trained_epochs)
-        options: dict = dict(self.cfg.generate.audio)
-        rate = options.pop("sample_rate")
         loader = self.dataloaders["generate"]
         written = 0
         for wav, infos in self.log_progress("generate", self.fetch(loader), total=len(loader)):
-            y_pred = self.model(wav.to(self.device)).x.float().cpu()
+            y_pred = self.model(wav.to(self.device)).x
             for item, estimate, info in zip(wav, y_pred, infos):
                 number = written * flashy.distrib.world_size() + flashy.distrib.rank()
-                stem = folder / f"{number:03d}_{Path(info.meta.path).stem}_{info.seek_time:.1f}s"
-                for kind, sound in (("original", item), ("reconstruction", estimate)):
-                    path = stem.with_name(f"{stem.name}_{kind}")
-                    sound = convert_audio(sound[:, : info.n_frames], self.cfg.sample_rate, rate, len(sound))
-                    audio_write(path, sound, rate, **options)
+                stem = f"{number:03d}_{Path(info.meta.path).stem}_{info.seek_time:.1f}s"
+                self.write_sound(f"{stem}_original", item[:, : info.n_frames])
+                self.write_sound(f"{stem}_reconstruction", estimate[:, : info.n_frames])
                 written += 1
                 self.check_stop()
         return {"samples": written}

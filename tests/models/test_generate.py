@@ -13,11 +13,9 @@ from safetensors.torch import load_file
 from audiocraft.errors import UserError
 from audiocraft.models import LMModel, loaders
 from audiocraft.models import generate as token_decoder
-from audiocraft.models.fast import PRECISIONS, Int8Linear, packing, resolve_precision
-from audiocraft.models.generate import DecoderState, TokenDecoder
+from audiocraft.models.fast import PRECISIONS, FastLM, Int8Linear, packing, resolve_precision
+from audiocraft.models.generate import DecoderState, TokenDecoder, check_result, check_room
 from audiocraft.models.graphs import graphs_wanted
-from audiocraft.models.memory import check_result, check_room
-from audiocraft.models.playing import PlayingLM
 from audiocraft.modules.codebooks_patterns import (
     CodebooksPatternProvider,
     DelayedPatternProvider,
@@ -148,7 +146,7 @@ def test_takes_of_no_clip_are_refused() -> None:
 
 def test_the_model_is_played_as_it_is_now() -> None:
     lm = tiny_lm()
-    playing = PlayingLM(lm)
+    playing = FastLM(lm)
     assert playing.is_current(lm)
     before = lm.generate(max_gen_len=20, use_sampling=False)
     with torch.no_grad():
@@ -168,7 +166,7 @@ def test_a_model_made_in_inference_mode_plays(precision: str) -> None:
     for each in (plain, lm):
         for mode in (False, True):
             with torch.inference_mode(mode):
-                playing = PlayingLM(each, precision)
+                playing = FastLM(each, precision)
                 decoder = TokenDecoder(playing, SamplingParams())
                 drawn.append(run(decoder, decoder.start(frames=12, seed=3)))
                 assert playing.is_current(each)
@@ -181,7 +179,7 @@ def test_playing_changes_nothing_in_the_model() -> None:
     lm = tiny_lm(cross_attention=True, qk_layer_norm=True)
     before = {name: value.clone() for name, value in lm.state_dict().items()}
     for precision in ("float32", "bfloat16"):
-        PlayingLM(lm, precision)
+        FastLM(lm, precision)
     assert list(lm.state_dict()) == list(before)
     assert all(torch.equal(value, before[name]) for name, value in lm.state_dict().items())
     assert all(p.requires_grad for p in lm.parameters())
@@ -193,7 +191,7 @@ def kl_to_float32(lm: LMModel, precision: str) -> float:
     sequence, _, _ = lm.pattern_provider.get_pattern(30).build_pattern_sequence(codes, lm.special_token_id)
     both = []
     for each in ("float32", precision):
-        playing = PlayingLM(lm, each)
+        playing = FastLM(lm, each)
         hidden = playing.hidden(sequence, FusedConditions(), playing.make_cache(2, 40), first=True)
         both.append(playing.logits(hidden.flatten(0, 1)).log_softmax(-1))
     exact, rounded = both
@@ -210,7 +208,7 @@ def test_bfloat16_is_close() -> None:
 def test_int8_is_close_and_the_same_in_any_batch() -> None:
     lm = tiny_lm(dim=128)
     assert 0 < kl_to_float32(lm, "int8") < 2e-3
-    playing = PlayingLM(lm, "int8")
+    playing = FastLM(lm, "int8")
     decoder = TokenDecoder(playing, SamplingParams())
     batch = run(decoder, decoder.start(num_samples=4, frames=20, seed=5))
     for i in range(4):
@@ -238,13 +236,13 @@ def test_int8_leaves_the_engine_of_others_as_it_was(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     engines = torch.backends.quantized
     before, lm = engines.engine, tiny_lm(dim=128)
-    made: list[PlayingLM] = []
+    made: list[FastLM] = []
     try:
         for engine in engines.supported_engines:
             engines.engine = engine
             for _ in range(5):
                 with ThreadPoolExecutor(3) as pool:
-                    made += pool.map(lambda _: PlayingLM(lm, "int8"), range(3))
+                    made += pool.map(lambda _: FastLM(lm, "int8"), range(3))
                 assert engines.engine == engine
         codes = torch.randint(50, (2, 4, 6), generator=torch.Generator().manual_seed(1))
         logits = []

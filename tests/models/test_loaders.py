@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from audiocraft.checkpoints.packages import codec_package
 from audiocraft.errors import UserError
 from audiocraft.models import loaders
 from audiocraft.models.encodec import CompressionModel
@@ -219,7 +220,7 @@ def test_hub_out_of_reach_is_said_at_once(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     codec, model = done.stdout.splitlines()
-    for way_out in ("local path", "cache", "the codec that ships here is //pretrained/mini_32khz"):
+    for way_out in ("local path", "cache", "the codec that ships here is //pretrained/spectral_32khz"):
         assert way_out in codec
     assert "local folder" in model and "cache" in model
     assert "Retry" not in done.stderr
@@ -256,7 +257,7 @@ def test_hub_cache_needs_no_net(golden: Path, tmp_path: Path) -> None:
 
 def test_hf_codec_as_a_package(golden: Path, tmp_path: Path) -> None:
     """A Hugging Face codec written in the peer's layout codes the same."""
-    package = loaders.codec_package(golden / "codec_hf")
+    package = codec_package(golden / "codec_hf")
     torch.save(
         {key: package[key] for key in ("best_state", "xp.cfg", "version")}, tmp_path / "compression_state_dict.bin"
     )

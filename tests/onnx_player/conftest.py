@@ -17,6 +17,7 @@ from audiocraft.modules.seanet import SEANetDecoder, SEANetEncoder
 from audiocraft.onnx_player.export import PLAYER
 from audiocraft.onnx_player.graph import Graph
 from audiocraft.quantization import ResidualVectorQuantizer
+from audiocraft.utils import takes
 
 RATE, HOP = 600, 12
 
@@ -26,6 +27,7 @@ def player_code() -> SimpleNamespace:
     """The player's modules: `player`, `engine`, `generation`."""
     import importlib
 
+    sys.modules["takes"] = takes  # copied beside the others by an export
     sys.path.insert(0, str(PLAYER))
     try:
         return SimpleNamespace(**{name: importlib.import_module(name) for name in ("generation", "engine", "player")})

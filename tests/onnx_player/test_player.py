@@ -210,8 +210,8 @@ def test_samples_stay_within_full_scale(player_code):
         (["--duration", "0.001"], "too short"),
         (["--duration", "1e9"], "a WAV holds"),
         (["--num", "0"], "--num 0"),
-        (["--temperature", "0"], "--greedy"),
-        (["--top-p", "2"], "--top-p"),
+        (["--temperature", "0"], "temperature 0 is not above 0"),
+        (["--top-p", "2"], "top_p 2 do not work"),
         (["--seed", "-1"], "--seed"),
         (["--stream", "--num", "2"], "one take"),
         (["--stream", "--out", "takes"], "leave --out out"),
@@ -333,7 +333,7 @@ def test_exports_are_refused(folders: dict[str, Path], musicgen: MusicGen, tmp_p
 
 def test_places_that_cannot_be_written(musicgen: MusicGen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file/player cannot be written .* give another --out"):
+    with pytest.raises(UserError, match=r"file/player cannot be written .* choose another place"):
         export_player(musicgen, tmp_path / "file" / "player")
     with pytest.raises(UserError, match=r"cannot be written .*too long"):
         export_player(musicgen, tmp_path / ("x" * 300))

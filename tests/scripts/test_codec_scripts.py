@@ -206,7 +206,7 @@ def test_a_card_says_what_the_codec_began_with(folder: Path) -> None:
     assert text.startswith("---\n") and "license: cc-by-nc-4.0" in text and "MIT" not in text
 
 
-@pytest.mark.parametrize("name", ["mini_32khz", "mini_wave_32khz"])
+@pytest.mark.parametrize("name", ["mini_32khz", "spectral_32khz"])
 def test_what_ships_is_said_to(name: str) -> None:
     folder = resource_dir("assets") / name
     paragraphs = codec_card.card(folder, "x", "y", []).split("\n\n")

@@ -15,7 +15,7 @@ from audiocraft import __version__, train
 from audiocraft.data.audio import audio_read
 from audiocraft.errors import UserError
 from audiocraft.models.export import export_model, export_pretrained_compression_model
-from audiocraft.solvers.batches import start_loader
+from audiocraft.solvers.data import start_loader
 from audiocraft.solvers.musicgen import compute_cross_entropy
 
 pytestmark = pytest.mark.usefixtures("here")

@@ -9,7 +9,7 @@ from torch import nn
 
 from audiocraft import train
 from audiocraft.errors import UserError
-from audiocraft.solvers import builders
+from audiocraft.solvers import data, optimizers
 from audiocraft.solvers.base import StandardSolver
 
 BASE = (
@@ -61,8 +61,8 @@ class ToySolver(StandardSolver):
 
     def build_model(self) -> None:
         self.model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 4))
-        self.optimizer = builders.get_optimizer(self.model, self.cfg.optim)
-        self.lr_scheduler = builders.get_lr_scheduler(self.optimizer, self.cfg.schedule, self.total_updates)
+        self.optimizer = optimizers.get_optimizer(self.model, self.cfg.optim)
+        self.lr_scheduler = optimizers.get_lr_scheduler(self.optimizer, self.cfg.schedule, self.total_updates)
         self.register_stateful("model", "optimizer", "lr_scheduler")
         self.register_ema("model")
         self.register_best_state("model")
@@ -70,9 +70,9 @@ class ToySolver(StandardSolver):
 
     def build_dataloaders(self) -> None:
         for split in ("train", "valid", "generate", "evaluate"):
-            if builders.needs_split(self.cfg, split):
-                size = builders.num_samples(self.cfg, split)
-                self.dataloaders[split] = builders.get_split_loader(self.cfg, split, Toy(size))
+            if data.needs_split(self.cfg, split):
+                size = data.num_samples(self.cfg, split)
+                self.dataloaders[split] = data.get_split_loader(self.cfg, split, Toy(size))
 
     def run_step(self, idx: int, batch: torch.Tensor, metrics: dict) -> dict:
         with self.autocast:
