@@ -9,7 +9,8 @@ from . import __version__
 from .commands import codec, export, generate, manifest, stream, train
 from .environment import refuse_peer, share_cores
 from .errors import UserError
-from .utils.files import drop_stdout, is_disk_full
+from .utils.files import disk_told
+from .utils.takes import drop_stdout
 
 app = typer.Typer(
     name="python -m audiocraft",
@@ -48,24 +49,20 @@ def main() -> None:
     try:
         refuse_peer()
         share_cores()
-        try:
-            app()
-        finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()  # else Python does when it ends, where nobody can catch what goes wrong
+        # Files that are kept tell it themselves, with their names; this one comes of what is printed.
+        with disk_told("the disk is full, and the output is not whole; free some space and try again"):
+            try:
+                app()
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # else Python does when it ends, where nobody can catch what goes wrong
     except UserError as error:
+        drop_stdout()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # whoever read what is printed has gone
         drop_stdout()
         sys.exit(1)
-    except OSError as error:
-        # Files that are kept tell it themselves, with their names; this one comes of what is printed.
-        if not is_disk_full(error):
-            raise
-        drop_stdout()
-        print("error: the disk is full, and the output is not whole; free some space and try again", file=sys.stderr)
-        sys.exit(2)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; this file does not import it
             raise

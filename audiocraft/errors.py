@@ -12,9 +12,6 @@ class UserError(AssertionError):
     """
 
     def __init__(self, message: str) -> None:
-        if "Original Traceback (most recent call last)" in message:
-            # torch builds the error of a loader's worker anew, with that process's traceback for a message.
-            message = message.rstrip().splitlines()[-1].partition(": ")[2]
         words = " ".join(message.split())
         # What a damaged file holds may stand in it, at any length.
         super().__init__(words if len(words) <= _LONGEST else f"{words[: _LONGEST // 2]} … {words[-_LONGEST // 2 :]}")
@@ -22,3 +19,9 @@ class UserError(AssertionError):
 
 class BadArgument(UserError, ValueError):
     """A UserError where the peer, or Python, raises ValueError."""
+
+
+def of_worker(error: UserError) -> UserError:
+    """The error of another process as it was there: torch builds one anew with that process's traceback in it."""
+    _, raised, message = str(error).rpartition(f"{__name__}.")
+    return type(error)(message.partition(": ")[2]) if raised and "Original Traceback" in str(error) else error

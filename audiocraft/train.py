@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from .environment import resource_dir
 from .errors import UserError
 from .utils.dora_main import micro_main
-from .utils.files import is_disk_full
+from .utils.files import disk_told
 from .utils.logs import setup_logging
 from .utils.run_lock import sole_use
 
@@ -60,16 +60,10 @@ def train(cfg: DictConfig) -> "StandardSolver":
         UserError: a setting, the audio or a checkpoint is not usable, or another process trains this run.
     """
     xp = get_xp()
-    try:
-        # The first process holds the folder for all of them.
-        with nullcontext() if get_distrib_spec().rank else sole_use(xp.folder):
-            return _train(cfg, xp)
-    except OSError as error:
-        if is_disk_full(error):
-            raise UserError(
-                f"the disk that holds {xp.folder} is full; free some space, the same command resumes"
-            ) from error
-        raise
+    full = f"the disk that holds {xp.folder} is full; free some space, the same command resumes"
+    # The first process holds the folder for all of them.
+    with disk_told(full), nullcontext() if get_distrib_spec().rank else sole_use(xp.folder):
+        return _train(cfg, xp)
 
 
 def _train(cfg: DictConfig, xp: XP) -> "StandardSolver":

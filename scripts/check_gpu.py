@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from benchlib.steps import time_training
+from benchmarks.steps import time_training
 from safetensors.torch import load_file
 
 from audiocraft.data.audio import audio_write

@@ -167,10 +167,11 @@ class Demo:
         free: list[tuple[Path, dict[str, tp.Any]]],
         continued: list[list[tuple[Path, dict[str, tp.Any]]]],
     ) -> Page:
-        from audiocraft.checkpoints.weights import package_config, read_package
+        from audiocraft.checkpoints.checkpoint import load_checkpoint
+        from audiocraft.checkpoints.configs import package_config
 
         history = json.loads((result.folder / "history.json").read_text(encoding="utf-8"))
-        package = read_package(model / "state_dict.bin")
+        package = load_checkpoint(model / "state_dict.bin")
         cfg = package_config(package, model)
         parameters = sum(value.numel() for value in package["best_state"].values())
         curves = {
@@ -235,11 +236,12 @@ class Demo:
 
 def _split(result: "RunResult") -> tuple[list[Path], list[Path]]:
     """The tracks that the run trained on and those it held out, from its manifests."""
-    from audiocraft.checkpoints.weights import package_config, read_package
+    from audiocraft.checkpoints.checkpoint import load_checkpoint
+    from audiocraft.checkpoints.configs import package_config
     from audiocraft.data.audio_dataset import load_audio_meta
 
     path = result.folder / "checkpoint.th"
-    source = package_config(read_package(path), path).datasource
+    source = package_config(load_checkpoint(path), path).datasource
     train, valid = ([Path(meta.path) for meta in load_audio_meta(source[split])] for split in ("train", "valid"))
     return train, valid
 

@@ -190,7 +190,7 @@ def test_generate_tells_before_it_works(model_folder: Path, tmp_path: Path, monk
     """A place where no takes can be, and a prompt without sound, are found out before anything is generated."""
     monkeypatch.setattr("audiocraft.models.MusicGen._generate", lambda *_, **__: pytest.fail("it was generated"))
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UserError, match=r"file cannot be written .*; choose another folder"):
+    with pytest.raises(UserError, match=r"file cannot be written .*; choose another place"):
         run("generate", model_folder, "--duration", 0.2, "--out", tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
     silence = audio_write(tmp_path / "nothing", torch.zeros(1, 0), 32000)
@@ -269,7 +269,11 @@ def test_quoted_values_survive_hydra(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(("--scale", "giant"), "no scale"), (("oops",), "KEY=VALUE"), (("--unknown",), "KEY=VALUE")],
+    [
+        (("--scale", "giant"), "there is no such .*; choices: large"),
+        (("oops",), "KEY=VALUE"),
+        (("--unknown",), "KEY=VALUE"),
+    ],
 )
 def test_train_refuses(tmp_path: Path, arguments: tuple, says: str) -> None:
     with pytest.raises(UserError, match=says):

@@ -6,7 +6,8 @@ import shlex
 import typing as tp
 
 from ..modules.sines import FRAME, SAMPLE_RATE
-from .weights import Package, package_config
+from .configs import package_config
+from .packages import Package
 
 CARD_FILE = "README.md"
 _NONCOMMERCIAL = "cc-by-nc-4.0"  # of the codecs and models that facebook publishes

@@ -12,7 +12,8 @@ import torch
 
 from ..errors import UserError
 from ..utils.files import read_json
-from .weights import HF_CONFIG_FILE, WEIGHTS_FILE, old_norm_name, read_safetensors
+from .locate import HF_CONFIG_FILE, WEIGHTS_FILE
+from .weights import old_norm_name, read_safetensors
 
 
 def map_hf_key(key: str, upsampling: tp.Collection[int]) -> str:
@@ -120,8 +121,6 @@ def read_hf_codec(folder: str | Path) -> tuple[dict[str, torch.Tensor], str]:
     """
     folder = Path(folder)
     config_path, weights_path = folder / HF_CONFIG_FILE, folder / WEIGHTS_FILE
-    if not config_path.is_file():
-        raise UserError(f"{folder} lacks {HF_CONFIG_FILE}; a Hugging Face codec is that and a {WEIGHTS_FILE}")
     try:
         hf = read_json(config_path)
     except (ValueError, OSError) as error:

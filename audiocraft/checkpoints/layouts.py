@@ -10,19 +10,10 @@ import torch
 from .. import __version__
 from ..utils.files import Writer
 from .card import CARD_FILE, model_card
-from .export_config import with_codec
-from .locate import INCLUDED_CODEC
-from .weights import (
-    CODEC_FILE,
-    CODEC_FOLDER,
-    CONFIG_FILE,
-    LM_FILE,
-    WEIGHTS_FILE,
-    Package,
-    as_float32,
-    package_config,
-    write_safetensors,
-)
+from .configs import package_config, with_codec
+from .locate import CODEC_FILE, CODEC_FOLDER, CONFIG_FILE, INCLUDED_CODEC, LM_FILE, WEIGHTS_FILE
+from .packages import Package
+from .weights import as_float32, write_safetensors
 
 MODEL_FILES = (
     LM_FILE,
@@ -68,13 +59,10 @@ def safetensors_files(content: ModelContent, name: str) -> dict[str, Writer]:
     card = text_file(model_card(name, content.lm, content.codec, content.facts))
     if content.lm is None:
         return {**_folder_files(content.codec), CARD_FILE: card}
-    lm = {**content.lm, "xp.cfg": with_codec(content.lm["xp.cfg"], _named(named) if named else INCLUDED_CODEC)}
+    codec = f"//pretrained/{named}" if named else INCLUDED_CODEC
+    lm = {**content.lm, "xp.cfg": with_codec(content.lm["xp.cfg"], codec)}
     files = {**_folder_files(lm), CARD_FILE: card}
     return files if named else {**files, **_folder_files(content.codec, f"{CODEC_FOLDER}/")}
-
-
-def _named(codec: str) -> str:
-    return f"//pretrained/{codec}"
 
 
 def _folder_files(package: Package, prefix: str = "") -> dict[str, Writer]:
@@ -109,8 +97,4 @@ def _compact(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def text_file(text: str) -> Writer:
     """Writes a text."""
-
-    def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    return write
+    return lambda path: path.write_text(text, encoding="utf-8")

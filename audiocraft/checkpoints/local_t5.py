@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..modules.t5 import T5_WIDTHS
+from ..utils.config import literal
 from ..utils.files import read_json
-from ..utils.model_config import literal
-from .export_config import with_value
+from .configs import with_value
 
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -33,27 +33,29 @@ FILES = (*_WEIGHTS, *_PARTS, *_TOKENIZER, LAST_FILE)
 
 def _nodes(cfg: "DictConfig") -> dict[str, tp.Any]:
     """Condition → the node that describes its T5."""
-    conditioners = cfg.get("conditioners") or {}
-    nodes = {name: node.get("t5") for name, node in conditioners.items() if hasattr(node, "get")}
-    return {name: node for name, node in nodes.items() if hasattr(node, "get")}
+    conditioners = cfg.get("conditioners")
+    nodes = conditioners.items() if hasattr(conditioners, "items") else ()
+    t5s = {key: node.get("t5") for key, node in nodes if hasattr(node, "get")}
+    return {key: t5 for key, t5 in t5s.items() if hasattr(t5, "get")}
 
 
 def _name(node: tp.Any) -> str:
     return str(node.get("name") or "")
 
 
-def beside(cfg: "DictConfig", folder: Path) -> dict[str, Path]:
+def _beside(cfg: "DictConfig", folder: Path) -> dict[str, Path]:
     """Condition → folder of its T5, of those that are named relative to the folder of the weights."""
     return {key: (folder / _name(node)).resolve() for key, node in _nodes(cfg).items() if _name(node).startswith(".")}
 
 
 def within(cfg: "DictConfig", folder: Path) -> dict[str, Path]:
-    """As `beside`, for those who copy or fetch files in the name of a stranger's config.
+    """Condition → folder of its T5, of those that are named relative to the folder of the weights, for those who copy
+    or fetch files in the name of a stranger's config.
 
     Raises:
         UserError: a T5 is outside of the folder.
     """
-    found = beside(cfg, folder)
+    found = _beside(cfg, folder)
     for source in found.values():
         if not source.is_relative_to(folder.resolve()):
             raise UserError(f"the T5 {source} is outside of the model's folder; put it there, and name it ./{FOLDER}")
@@ -62,7 +64,7 @@ def within(cfg: "DictConfig", folder: Path) -> dict[str, Path]:
 
 def resolve(cfg: "DictConfig", folder: Path) -> None:
     """Name those beside the weights by their absolute path."""
-    for key, source in beside(cfg, folder).items():
+    for key, source in _beside(cfg, folder).items():
         _nodes(cfg)[key].name = literal(str(source))
 
 

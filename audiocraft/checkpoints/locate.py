@@ -14,27 +14,60 @@ A folder, or a repository of the hub, has one of these layouts:
 
 import re
 import typing as tp
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..environment import AudioCraftEnvironment, resource_dir
 from ..errors import UserError
 from ..utils.files import read_json
-from ..utils.hub import hub_file, is_hub_id, url_file
-from ..utils.model_config import config_text
+from ..utils.hub import cached_file, check_reachable, fetched_file, is_hub_id, url_file
 from .checkpoint import checkpoint_name, resolve_checkpoint_path
-from .weights import CODEC_FILE, CODEC_FOLDER, CONFIG_FILE, HF_CONFIG_FILE, LM_FILE, WEIGHTS_FILE, read_config
+from .configs import read_config
 
-if tp.TYPE_CHECKING:
-    from omegaconf import DictConfig
+# Names in a model folder: the peer's,
+LM_FILE = "state_dict.bin"
+CODEC_FILE = "compression_state_dict.bin"
+# ours (the first also of a Hugging Face codec),
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.yaml"
+CODEC_FOLDER = "codec"
+# and the config of a Hugging Face codec.
+HF_CONFIG_FILE = "config.json"
 
 SHIPPED_CODEC = "mini_32khz"
 INCLUDED_CODEC = f"./{CODEC_FOLDER}"  # what a config of our layout calls a codec that is in its folder
 
-_CODEC_WAYS_OUT = (
+
+class _Kind(tp.NamedTuple):
+    """What is looked for."""
+
+    layouts: tuple[tuple[str, str | None], ...]  # weights, and the config that has to be beside them
+    tells: tp.Callable[[Path], bool]  # whether a config of the hub belongs to what is looked for
+    ways_out: str
+
+
+def _tells_of_codec(config: Path) -> bool:
+    """config.json may be a T5's, or a language model's of others, and config.yaml one whose codec is in `codec`."""
+    if config.name == CONFIG_FILE:
+        return read_config(config).get("compression_model_checkpoint") != INCLUDED_CODEC
+    try:
+        return read_json(config)["model_type"] == "encodec"
+    except (ValueError, OSError, KeyError, TypeError):
+        return False
+
+
+LM_WAYS_OUT = "give a local folder, or a cache that holds it (AUDIOCRAFT_CACHE_DIR or HF_HOME)"
+_LM = _Kind(((LM_FILE, None), (WEIGHTS_FILE, CONFIG_FILE)), lambda config: True, LM_WAYS_OUT)
+_CODEC = _Kind(
+    (
+        (CODEC_FILE, None),
+        (f"{CODEC_FOLDER}/{WEIGHTS_FILE}", f"{CODEC_FOLDER}/{CONFIG_FILE}"),
+        (WEIGHTS_FILE, CONFIG_FILE),
+        (WEIGHTS_FILE, HF_CONFIG_FILE),
+    ),
+    _tells_of_codec,
     "give a local path, or a cache that holds it (AUDIOCRAFT_CACHE_DIR or HF_HOME); "
-    f"the codec that ships here is //pretrained/{SHIPPED_CODEC}"
+    f"the codec that ships here is //pretrained/{SHIPPED_CODEC}",
 )
-_LM_WAYS_OUT = "give a local folder, or a cache that holds it (AUDIOCRAFT_CACHE_DIR or HF_HOME)"
 
 
 class NoModel(UserError):
@@ -47,9 +80,7 @@ def find_lm(name: str | Path, cache_dir: str | None = None) -> Path:
     Raises:
         UserError: nothing by that name, or no hub.
     """
-    return _find(
-        str(name), _lm_in, _lm_on_hub, f"{LM_FILE}, {WEIGHTS_FILE} with {CONFIG_FILE}", _LM_WAYS_OUT, cache_dir
-    )
+    return _find(str(name), _LM, cache_dir)
 
 
 def find_codec(name: str | Path, cache_dir: str | None = None) -> Path:
@@ -63,7 +94,7 @@ def find_codec(name: str | Path, cache_dir: str | None = None) -> Path:
     # With the prefix, what ships here comes before a folder that happens to have its name.
     if (text.startswith("//pretrained/") or not Path(text).expanduser().exists()) and (shipped := shipped_codec(text)):
         return shipped / WEIGHTS_FILE
-    return _find(text, codec_in, _codec_on_hub, f"{CODEC_FILE}, {WEIGHTS_FILE}", _CODEC_WAYS_OUT, cache_dir)
+    return _find(text, _CODEC, cache_dir)
 
 
 def shipped_codec(name: str) -> Path | None:
@@ -73,151 +104,61 @@ def shipped_codec(name: str) -> Path | None:
     return folder if re.fullmatch(r"\w+", bare) and (folder / WEIGHTS_FILE).is_file() else None
 
 
-def _lm_in(folder: Path) -> Path | None:
-    if (folder / LM_FILE).is_file():
-        return folder / LM_FILE
-    weights = folder / WEIGHTS_FILE
-    return weights if weights.is_file() and (folder / CONFIG_FILE).is_file() else None
-
-
-def codec_in(folder: Path) -> Path | None:
-    """The weights of a codec in a local folder; those of a language model where that only names its codec."""
-    for file in (CODEC_FILE, f"{CODEC_FOLDER}/{WEIGHTS_FILE}", WEIGHTS_FILE):
-        if (folder / file).is_file():
-            return folder / file
-    return None
-
-
-def _lm_on_hub(repo: str, cache_dir: str | None) -> Path | None:
-    found = hub_file(repo, (LM_FILE, CONFIG_FILE), cache_dir, _LM_WAYS_OUT)
-    return found if found is None or found.name == LM_FILE else _weights_on_hub(repo, CONFIG_FILE, cache_dir)
-
-
-def lm_file(repo: str, file: str, cache_dir: str | None, commit: str) -> Path | None:
-    """A file that belongs to a language model of the hub; None where the repository has none by that name."""
-    return hub_file(repo, (file,), cache_dir, _LM_WAYS_OUT, commit=commit)
-
-
-def _codec_on_hub(repo: str, cache_dir: str | None) -> Path | None:
-    configs = (f"{CODEC_FOLDER}/{CONFIG_FILE}", CONFIG_FILE, HF_CONFIG_FILE)
-    found = hub_file(repo, (CODEC_FILE, *configs), cache_dir, _CODEC_WAYS_OUT, _tells_of_codec)
-    if found is None or found.name == CODEC_FILE:
-        return found
-    config = f"{CODEC_FOLDER}/{CONFIG_FILE}" if found.parent.name == CODEC_FOLDER else found.name
-    return _weights_on_hub(repo, config, cache_dir)
-
-
-def _tells_of_codec(path: Path) -> bool:
-    """Whether a file of a repository leads to a codec: its config.json and config.yaml may be a language model's."""
-    if path.name == HF_CONFIG_FILE:
-        try:
-            return read_json(path)["model_type"] == "encodec"
-        except (ValueError, OSError, KeyError, TypeError):
-            return False
-    if path.name == CONFIG_FILE:
-        return config_text(read_config(path), "compression_model_checkpoint") != INCLUDED_CODEC
-    return True
-
-
-def _weights_on_hub(repo: str, config: str, cache_dir: str | None) -> Path:
-    """`model.safetensors` beside the config `config` of a repository, both of one commit."""
-    weights = str(PurePosixPath(config).with_name(WEIGHTS_FILE))
-    found = hub_file(repo, (weights,), cache_dir, _LM_WAYS_OUT)
-    if found is None:
-        raise UserError(f"{repo} on the hub has a {config}, but no {weights} beside it; tell its author")
-    # Where the weights had to be fetched, the config in the cache may be of an older commit.
-    hub_file(repo, (config,), cache_dir, _LM_WAYS_OUT)
-    return found
-
-
-def _find(
-    name: str,
-    in_folder: tp.Callable[[Path], Path | None],
-    on_hub: tp.Callable[[str, str | None], Path | None],
-    files: str,
-    ways_out: str,
-    cache_dir: str | None,
-) -> Path:
+def _find(name: str, kind: _Kind, cache_dir: str | None) -> Path:
     """Where the weights are: an export's file, else a run's checkpoint, else a file of the hub."""
     text = name.removeprefix("//pretrained/")
     if text.startswith("https://"):
-        return url_file(text, cache_dir, ways_out)
+        return url_file(text, cache_dir, kind.ways_out)
     folder = Path(text).expanduser()
-    if folder.is_dir() and (found := in_folder(folder)):
+    found = _pick(kind.layouts, lambda file: folder / file if (folder / file).is_file() else None)
+    if isinstance(found, Path):
         return found
-    if found := resolve_checkpoint_path(text):
-        return found
+    if checkpoint := resolve_checkpoint_path(text):
+        return checkpoint
     if folder.is_dir():
+        files = ", ".join(f"{file} with {config}" if config else file for file, config in kind.layouts)
         raise NoModel(f"{folder} holds none of {files}, {checkpoint_name()}; give the folder of a model or of a run")
     if is_hub_id(text):
-        if found := on_hub(text, cache_dir):
-            return found
-        raise NoModel(f"{text} on the hub has no {files}; {ways_out}")
+        return _on_hub(text, kind, cache_dir)
     if re.fullmatch(r"[0-9a-f]{8}", text) or text.startswith("//sig/"):
         runs = AudioCraftEnvironment.get_dora_dir() / "xps"
         raise UserError(
             f"there is no run {text} with a checkpoint in {runs}; start in the folder where it was trained, "
             "or set AUDIOCRAFT_DORA_DIR to its outputs"
         )
-    raise NoModel(f"there is no model {name!r}: no such file, folder, run or hub name; {ways_out}")
+    raise NoModel(f"there is no model {name!r}: no such file, folder, run or hub name; {kind.ways_out}")
 
 
-def codec_name_of(name: str | Path, path: Path, cfg: "DictConfig") -> str:
-    """Name of the codec that belongs to a language model: the one beside it, else the one its config names.
-
-    Args:
-        name: what the language model was asked for by.
-        path: of its weights.
-        cfg: its config.
-    """
-    text = str(name)
-    from_hub = is_hub_id(text) and not Path(text).expanduser().exists()
-    if from_hub and path.name in (LM_FILE, WEIGHTS_FILE) and _codec_beside(path) is None:
-        return text
-    return trained_codec(cfg, path)
-
-
-def _codec_beside(path: Path) -> str | None:
-    """The codec that runs and exports keep beside a language model's weights."""
-    if (path.parent / CODEC_FILE).is_file():
-        return str(path.parent / CODEC_FILE)
-    included = path.parent / CODEC_FOLDER / WEIGHTS_FILE
-    return str(included) if path.name == WEIGHTS_FILE and included.is_file() else None
-
-
-def trained_codec(cfg: "DictConfig", path: Path) -> str:
-    """Name of the codec that a language model was trained with; a local one by its absolute path.
-
-    Runs and exports keep it beside the weights; else the config names it. A relative path was meant from the folder
-    where the training was started, which is where its outputs folder is unless somebody moved that; from there it is
-    looked for first.
+def _pick(
+    layouts: tp.Iterable[tuple[str, str | None]],
+    get: tp.Callable[[str], Path | None],
+    tells: tp.Callable[[Path], bool] = lambda config: True,
+) -> Path | list[str]:
+    """The first weights that a place has, or names of files that it would need to have some.
 
     Args:
-        cfg: the model's config.
-        path: of its weights.
-    Raises:
-        UserError: the config names none, or a path that leads nowhere.
+        get: gives a file of the place, None where it has none by that name.
+        tells: whether a config belongs to what is looked for.
     """
-    if beside := _codec_beside(path):
-        return beside
-    name = config_text(cfg, "compression_model_checkpoint")
-    if not name:
-        raise UserError(f"{path} names no codec and no {CODEC_FILE} lies beside it; export the model again")
-    if name == INCLUDED_CODEC:
-        raise UserError(f"{path.parent / CODEC_FOLDER} with the model's codec is missing; copy the whole folder")
-    bare = name.removeprefix("//pretrained/")
-    shipped = bare != name and "/" not in bare
-    if shipped or bare.startswith(("//", "https://", "~")) or Path(bare).is_absolute():
-        return name
-    run = path.resolve().parent
-    # A run is FOLDER/outputs/xps/SIGNATURE.
-    starts = [run.parents[2]] if run.parent.name == "xps" and len(run.parents) > 2 else []
-    for start in (*starts, Path.cwd()):
-        if (start / bare).exists():
-            return str((start / bare).resolve())
-    if "/" in bare and not is_hub_id(bare):
-        raise UserError(
-            f"the codec {name!r} that {path} was trained with is not there from here; run this in the folder where the "
-            "training was started, or put the codec back there"
-        )
-    return name
+    lacks = []
+    for weights, config in layouts:
+        if config is not None and not ((path := get(config)) and tells(path)):
+            lacks.append(config)
+        elif found := get(weights):
+            return found
+        elif config is not None:
+            return [weights]
+        else:
+            lacks.append(weights)
+    return lacks
+
+
+def _on_hub(repo: str, kind: _Kind, cache_dir: str | None) -> Path:
+    """What is in the cache is taken as it is, without asking the net; else all is of the newest commit."""
+    found = _pick(kind.layouts, lambda file: cached_file(repo, file, cache_dir), kind.tells)
+    if isinstance(found, list):
+        check_reachable(repo, found, cache_dir, kind.ways_out)
+        found = _pick(kind.layouts, lambda file: fetched_file(repo, file, cache_dir, kind.ways_out), kind.tells)
+    if isinstance(found, list):
+        raise NoModel(f"{repo} on the hub has no {' or '.join(found)}; {kind.ways_out}")
+    return found

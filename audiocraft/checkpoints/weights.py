@@ -6,9 +6,6 @@ Three layouts are known here:
   (a codec's name);
 * a checkpoint of a run of ours: `model`, `ema`, `best_state`, `xp.cfg`, `history` and more, plain values only;
 * plain tensors in a safetensors file, with the config beside it.
-
-A config is a stranger's as well. OmegaConf would look into the environment for `${oc.env:NAME}`; here such a text is
-a text.
 """
 
 import hashlib
@@ -26,37 +23,10 @@ from torch.overrides import TorchFunctionMode
 
 from ..errors import UserError
 from ..utils.hub import fetch_again
-from .checkpoint import load_checkpoint
-
-if tp.TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 logger = logging.getLogger(__name__)
 
-# Names in a model folder: the peer's,
-LM_FILE = "state_dict.bin"
-CODEC_FILE = "compression_state_dict.bin"
-# ours (the first also of a Hugging Face codec),
-WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "config.yaml"
-CODEC_FOLDER = "codec"
-# and the config of a Hugging Face codec.
-HF_CONFIG_FILE = "config.json"
-
-Package = dict[str, tp.Any]  # `best_state`, `xp.cfg`, `version`, …
 STATES = ("ema", "best", "model")
-
-
-def read_package(path: str | Path) -> dict[str, tp.Any]:
-    """Read an export or a checkpoint; its tensors stay on disk (memory-mapped) until they are used.
-
-    Raises:
-        UserError: the file is missing, damaged, or holds pickled objects (as the peer's own `checkpoint.th` does).
-    """
-    content = load_checkpoint(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is not a checkpoint (it holds a {type(content).__name__}); check the path")
-    return content
 
 
 def read_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
@@ -96,87 +66,11 @@ def write_safetensors(state: dict[str, torch.Tensor], path: str | Path) -> None:
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
 
 
-def package_config(package: dict[str, tp.Any], path: str | Path) -> "DictConfig":
-    """The config (`xp.cfg`) that travels with the weights of an export or a checkpoint.
-
-    Raises:
-        UserError: there is none, or it is not a YAML mapping.
-    """
-    text = package.get("xp.cfg")
-    if not isinstance(text, str):
-        raise UserError(f"{path} has no config in it (xp.cfg), so its model cannot be rebuilt; export it again")
-    return _config(text, f"the config inside {path}")
-
-
-def read_config(path: str | Path) -> "DictConfig":
-    """The config in a `config.yaml`.
-
-    Raises:
-        UserError: there is none, or it is not a YAML mapping.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); copy the whole folder again") from error
-    return _config(text, str(path))
-
-
-# An alias for an earlier node: a few lines of them unfold to any size.
-_ALIAS = re.compile(r"(?:^|[\s\[{,])\*[^\s*]", re.MULTILINE)
-# A reference to another node, as `${sample_rate}`; all else in `${…}` calls a resolver, or could after a replacement.
-_REFERENCE = re.compile(r"\$\{\.*[A-Za-z_][\w.]*\}")
-
-
-def _config(text: str, what: str) -> "DictConfig":
-    import yaml
-    from omegaconf import OmegaConf
-
-    try:
-        if _ALIAS.search(text) and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise ValueError("it uses aliases")
-        content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-        cfg = OmegaConf.create(_without_resolvers(content)) if isinstance(content, dict) else None
-    except Exception as error:  # yaml and omegaconf raise a family of unrelated types
-        raise UserError(f"{what} cannot be read ({type(error).__name__}); export it again") from error
-    if cfg is None:
-        raise UserError(f"{what} is not a mapping; export it again")
-    return cfg
-
-
-def _without_resolvers(node: tp.Any) -> tp.Any:
-    """The same content, with `$(` for `${` in every text that does more than refer to other nodes."""
-    if isinstance(node, dict):
-        return {key: _without_resolvers(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_without_resolvers(value) for value in node]
-    if isinstance(node, str) and "${" in _REFERENCE.sub("", node):
-        return node.replace("${", "$(")
-    return node
-
-
-def averaged_state(checkpoint: dict[str, tp.Any], name: str = "model") -> dict[str, torch.Tensor] | None:
-    """The moving average of a module's weights in a run's checkpoint.
-
-    Args:
-        checkpoint: content of a run's `checkpoint.th`.
-        name: the module, as the solver calls it.
-    Returns:
-        None where the run keeps no average, or has not taken a step into it: it then holds the random start.
-    """
-    return _inner(checkpoint, "ema", "state", name) or None if _inner(checkpoint, "ema").get("count") else None
-
-
-def _inner(content: tp.Any, *keys: str) -> dict[str, tp.Any]:
-    """The dict at these keys, one in the other; nothing where something else stands."""
+def inner(content: tp.Any, *keys: str) -> tp.Any:
+    """The mapping at these keys, one in the other; nothing where something else stands."""
     for key in keys:
-        content = content.get(key) if isinstance(content, dict) else None
-    return content if isinstance(content, dict) else {}
-
-
-def _best_state(checkpoint: dict[str, tp.Any]) -> dict[str, torch.Tensor] | None:
-    """The weights that validated best; None before the first validation: they are then the random start."""
-    epochs = [*run_history(checkpoint), _inner(checkpoint, "epoch_state", "stages")]
-    return _inner(checkpoint, "best_state", "model") if any("valid" in stages for stages in epochs) else None
+        content = content.get(key) if hasattr(content, "keys") else None
+    return content if hasattr(content, "keys") else {}
 
 
 def run_history(checkpoint: dict[str, tp.Any]) -> list[dict[str, tp.Any]]:
@@ -185,17 +79,17 @@ def run_history(checkpoint: dict[str, tp.Any]) -> list[dict[str, tp.Any]]:
     return [epoch for epoch in history if isinstance(epoch, dict)] if isinstance(history, list) else []
 
 
-def available_states(checkpoint: dict[str, tp.Any]) -> list[str]:
-    """Which of `ema`, `best`, `model` a run's checkpoint holds."""
-    return [state for state in STATES if _raw_state(checkpoint, state)]
-
-
-def _raw_state(checkpoint: dict[str, tp.Any], state: str) -> dict[str, torch.Tensor]:
-    if state == "ema":
-        return averaged_state(checkpoint) or {}
-    if state == "best":
-        return _best_state(checkpoint) or {}
-    return _inner(checkpoint, "model")
+def _states(checkpoint: dict[str, tp.Any]) -> dict[str, dict[str, torch.Tensor]]:
+    """Which of `ema`, `best`, `model` a run's checkpoint holds. An average that no step was taken into is the random
+    start, as are the best weights before the first validation."""
+    epochs = [*run_history(checkpoint), inner(checkpoint, "epoch_state", "stages")]
+    validated = any("valid" in stages for stages in epochs)
+    states = {
+        "ema": inner(checkpoint, "ema", "state", "model") if inner(checkpoint, "ema").get("count") else {},
+        "best": inner(checkpoint, "best_state", "model") if validated else {},
+        "model": inner(checkpoint, "model"),
+    }
+    return {name: state for name, state in states.items() if state}
 
 
 def select_state(
@@ -213,17 +107,17 @@ def select_state(
     Raises:
         UserError: the checkpoint has no such state.
     """
-    have = available_states(checkpoint)
+    have = _states(checkpoint)
     if "model" not in have:
         raise UserError(f"{path} holds no trained weights; train the run for at least one epoch first")
-    chosen = state or have[0 if have[0] != "best" else 1]
+    chosen = state or ("ema" if "ema" in have else "model")
     if chosen not in STATES:
         raise UserError(f"there is no state {chosen!r}; choose one of {', '.join(STATES)}")
     if chosen not in have:
         raise UserError(f"{path} holds no {chosen!r} weights; choose one of {', '.join(have)}")
     if state is None and checkpoint.get("ema") and chosen != "ema":
         logger.warning("%s has no average yet (too few steps, see optim.ema.updates): the last weights are taken", path)
-    chosen_state = {**_raw_state(checkpoint, "model"), **_raw_state(checkpoint, chosen)}
+    chosen_state = {**have["model"], **have[chosen]}
     check_tensors(chosen_state, path)
     return chosen, chosen_state
 
@@ -276,6 +170,7 @@ class without_values(TorchFunctionMode):
     """
 
     _RANDOM = frozenset({"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "xavier_uniform_"})
+    _MAKING = frozenset({"empty", "zeros", "ones"})
 
     def __init__(self, device: str, state: tp.Mapping[str, torch.Tensor] | None = None) -> None:
         super().__init__()
@@ -295,13 +190,17 @@ class without_values(TorchFunctionMode):
     def __torch_function__(
         self, func: tp.Any, types: tp.Any, args: tuple[tp.Any, ...] = (), kwargs: dict[str, tp.Any] | None = None
     ) -> tp.Any:
-        if getattr(func, "__name__", "") in self._RANDOM:
+        name = getattr(func, "__name__", "")
+        if name in self._RANDOM:
             return args[0] if args else (kwargs or {})["tensor"]
-        result = func(*args, **(kwargs or {}))
         self._calls -= 1
-        self._elements -= result.numel() if isinstance(result, torch.Tensor) else 0
+        if name in self._MAKING:  # counted before there is memory for it
+            size = args[0] if len(args) == 1 and isinstance(args[0], (tuple, list)) else args
+            self._elements -= math.prod(tp.cast(tuple[int, ...], size))
+        result = func(*args, **(kwargs or {})) if self._elements >= 0 else None
+        self._elements -= result.numel() if isinstance(result, torch.Tensor) and name not in self._MAKING else 0
         if self._calls < 0 or self._elements < 0:
-            raise ValueError("it is far larger than its weights")
+            raise UserError("it describes a model that is far larger than its weights")
         return result
 
 

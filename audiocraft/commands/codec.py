@@ -1,12 +1,12 @@
 """`codec …`: what is done with a codec alone: `train` one, measure it with `eval`, play with it with `bend`."""
 
 import typing as tp
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from ..errors import UserError
+from . import options
 from .codec_bend import bend
 from .codec_train import train
 
@@ -35,36 +35,37 @@ app.command("bend")(bend)
 
 @app.command("eval")
 def evaluate(
-    codec: Annotated[
+    codec: tp.Annotated[
         str,
         typer.Argument(
             help="Codec: //pretrained/mini_32khz (MIT), a folder, a run, or a hub id (facebook/encodec_32khz is "
             "CC-BY-NC 4.0)."
         ),
     ],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of audio, best such as the codec never saw.")],
-    against: Annotated[
+    folder: tp.Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of audio, best such as the codec never saw.")
+    ],
+    against: tp.Annotated[
         list[str] | None, typer.Option("--against", metavar="CODEC", help="Another codec; may be repeated.")
     ] = None,
-    seconds: Annotated[
+    seconds: tp.Annotated[
         float | None, typer.Option("--seconds", min=0.1, help="Only the first so many seconds of each file.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for eval.json and eval.png.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Also replace the evaluation of another codec.")] = False,
-    opus: Annotated[bool, typer.Option("--opus/--no-opus", help="Opus at 6 and 12 kb/s beside it.")] = True,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    out: tp.Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for eval.json and eval.png.")
+    ] = None,
+    replace: options.Replace = False,
+    opus: tp.Annotated[bool, typer.Option("--opus/--no-opus", help="Opus at 6 and 12 kb/s beside it.")] = True,
+    device: options.Device = "auto",
 ) -> None:
     """Say how well a codec gives a folder of audio back: distances, use of its codebooks, bits and speed.
 
     Beside it: Opus, the same codec with 1, 2 and 3 codebooks, silence, and a spectrum that stands still.
     """
-    import math
-
     import torch
     from tqdm import tqdm
 
     from ..data.scan import scan_folder
-    from ..errors import UserError
     from ..metrics.codec_eval import evaluate
     from ..metrics.codec_table import table
     from ..metrics.coders import with_references
@@ -72,8 +73,7 @@ def evaluate(
     from ..utils.device import resolve_device
     from .takes import check_folder
 
-    if seconds is not None and not math.isfinite(seconds):
-        raise UserError(f"--seconds {seconds:g} is no length; leave it out for whole files")
+    options.check_seconds("--seconds", seconds)
     names = [codec, *(against or [])]
     known_as = labels(names)
     if out is not None:  # asked before anything is measured
@@ -106,7 +106,6 @@ def check_replaced(path: Path, codec: str, replace: bool) -> None:
     Raises:
         UserError: the record at `path` is another codec's, or nothing that this command wrote.
     """
-    from ..errors import UserError
     from ..utils.files import read_json
 
     if replace or not path.exists():
@@ -153,7 +152,7 @@ def write_record(path: Path, evaluation: "Evaluation", folder: Path, facts: dict
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def labels(names: Sequence[str]) -> list[str]:
+def labels(names: tp.Sequence[str]) -> list[str]:
     """Short names of codecs for tables: the last part of each, the whole where that would not tell them apart."""
     short = []
     for name in names:

@@ -2,9 +2,11 @@
 
 import typing as tp
 from pathlib import Path
-from typing import Annotated
 
 import typer
+
+from ..errors import UserError
+from . import options
 
 if tp.TYPE_CHECKING:
     import torch
@@ -28,51 +30,47 @@ def _operation(option: str, metavar: str, help: str) -> tp.Any:
 
 def bend(
     ctx: typer.Context,
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Audio file, or a folder of them.")],
-    drop: Annotated[
+    source: tp.Annotated[Path, typer.Argument(metavar="IN", help="Audio file, or a folder of them.")],
+    drop: tp.Annotated[
         list[str] | None, _operation("--drop", "K", "Leave out codebooks, such as 1 or 3,4; the first one too.")
     ] = None,
-    swap: Annotated[list[str] | None, _operation("--swap", "A:B", "Two codebooks read each other's codes.")] = None,
-    shuffle: Annotated[
+    swap: tp.Annotated[list[str] | None, _operation("--swap", "A:B", "Two codebooks read each other's codes.")] = None,
+    shuffle: tp.Annotated[
         list[str] | None, _operation("--shuffle", "LENGTH[@K]", "Blocks of that length change places.")
     ] = None,
-    hold: Annotated[
+    hold: tp.Annotated[
         list[str] | None, _operation("--hold", "LENGTH[@K]", "Sample and hold: one frame sounds for that long.")
     ] = None,
-    stutter: Annotated[
+    stutter: tp.Annotated[
         list[str] | None, _operation("--stutter", "LENGTH[@K]", "Blocks of that length repeat, 2 to 4 times.")
     ] = None,
-    reverse: Annotated[
+    reverse: tp.Annotated[
         list[str] | None, _operation("--reverse", "LENGTH|all[@K]", "Backwards, in blocks or as a whole.")
     ] = None,
-    permute_codes: Annotated[
+    permute_codes: tp.Annotated[
         list[str] | None, _operation("--permute-codes", "K|all", "The entries of codebooks change places.")
     ] = None,
-    rate: Annotated[
+    rate: tp.Annotated[
         list[str] | None, _operation("--rate", "SPEED", "2: every second frame; 0.5: each twice. Pitch stays.")
     ] = None,
-    lookup: Annotated[
+    lookup: tp.Annotated[
         list[str] | None,
         _operation("--lookup", "CODEC", "Read the codes in another codec's codebooks, of the same width."),
     ] = None,
-    buzz: Annotated[
+    buzz: tp.Annotated[
         bool, typer.Option("--buzz", help="A click per frame instead of tones and noise; of spectral codecs.")
     ] = False,
-    amount: Annotated[
+    amount: tp.Annotated[
         float | None,
         typer.Option("--amount", min=0, max=1, help="Share of frames, blocks or entries touched (default: all)."),
     ] = None,
-    codec: Annotated[str, typer.Option("--codec", help="Encodes and decodes.")] = "//pretrained/mini_32khz",
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, max=1 << 53, help="Take i uses SEED + i. Drawn if not given.")
-    ] = None,
-    num: Annotated[int, typer.Option("--num", min=1, help="How many takes of each file.")] = 1,
-    start: Annotated[float, typer.Option("--start", min=0, help="Begin at that second of the input.")] = 0.0,
-    duration: Annotated[float | None, typer.Option("--duration", help="Use that many seconds of it.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the takes; earlier ones in it are kept.")] = Path(
-        "outputs/bent"
-    ),
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    codec: tp.Annotated[str, typer.Option("--codec", help="Encodes and decodes.")] = "//pretrained/mini_32khz",
+    seed: options.Seed = None,
+    num: tp.Annotated[int, typer.Option("--num", min=1, help="How many takes of each file.")] = 1,
+    start: tp.Annotated[float, typer.Option("--start", min=0, help="Begin at that second of the input.")] = 0.0,
+    duration: tp.Annotated[float | None, typer.Option("--duration", help="Use that many seconds of it.")] = None,
+    out: options.Takes = Path("outputs/bent"),
+    device: options.Device = "auto",
 ) -> None:
     """Bend sound: encode it, disturb its codes, decode. Without operations each seed draws some.
 
@@ -89,7 +87,8 @@ def bend(
     from .takes import check_folder
 
     files = _find_files(source)
-    _check_stretch(start, duration)
+    options.check_seconds("--start", start, "from 0")
+    options.check_seconds("--duration", duration)
     where = resolve_device(device)
     model = load_compression_model(codec, where)
     recipe = ctx.meta.get(_GIVEN, [])
@@ -100,7 +99,7 @@ def bend(
     facts |= {"lookup": {name: _fingerprint(name) for name in names}} if names else {}
     facts |= {"buzz": True} if buzz else {}
     facts |= {"device": str(where), "torch": torch.__version__}
-    seed = int(torch.randint(1 << 31, ())) if seed is None else seed
+    seed = options.drawn(seed)
     job = _Job(model, player, recipe, amount, range(seed, seed + num), start, duration, out, facts)
     _bend_all(files, job, alone=not source.is_dir())
 
@@ -122,7 +121,6 @@ class _Job(tp.NamedTuple):
 def _find_files(source: Path) -> list[Path]:
     from ..data.scan import scan_folder
     from ..environment import AudioCraftEnvironment
-    from ..errors import UserError
     from .folder import without_own_work
 
     if not source.is_dir():
@@ -139,21 +137,10 @@ def _find_files(source: Path) -> list[Path]:
     return [Path(item.path) for item in meta]
 
 
-def _check_stretch(start: float, duration: float | None) -> None:
-    import math
-
-    from ..errors import UserError
-
-    if not 0 <= start < math.inf:
-        raise UserError(f"--start {start:g} is no second to begin at; give 0 or more")
-    if duration is not None and not 0 < duration < math.inf:
-        raise UserError(f"--duration {duration:g} is no length; give seconds above 0")
-
-
 def _fingerprint(codec: str) -> str | None:
     """What tells its weights apart; None for the debug codec, which has no file."""
+    from ..checkpoints.packages import codec_package
     from ..checkpoints.weights import fingerprint
-    from ..models.loaders import codec_package
 
     return None if codec.endswith("debug_compression_model") else fingerprint(codec_package(codec)["path"])
 
@@ -161,7 +148,6 @@ def _fingerprint(codec: str) -> str | None:
 def _bend_all(files: list[Path], job: _Job, alone: bool) -> None:
     """Bend each file; of several, those that cannot be read are told of and left out."""
     from ..data.audio import UnreadableAudio
-    from ..errors import UserError
 
     failed: list[str] = []
     for path in files:

@@ -1,10 +1,12 @@
 """`codec train FOLDER`: a codec of one's own, from the one that ships or from nothing."""
 
+import typing as tp
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from ..errors import UserError
+from . import options
 from .folder import exit_if_stopped, train_on
 
 # From trained weights: a lower rate, and less of it.
@@ -16,27 +18,26 @@ _RECIPES = {"encodec": "encodec_mini_32khz", "spectral": "spectral_32khz"}
 
 
 def train(
-    folder: Annotated[Path, typer.Argument(help="Folder of audio files.")],
-    overrides: Annotated[
+    folder: options.Folder,
+    overrides: tp.Annotated[
         list[str] | None, typer.Argument(help="Any key of the configuration, e.g. losses.l1=1 optim.lr=1e-4.")
     ] = None,
-    start: Annotated[
+    start: tp.Annotated[
         str, typer.Option("--from", metavar="CODEC", help="Weights to begin with; `nothing` begins anew.")
     ] = "//pretrained/mini_32khz",
-    epochs: Annotated[
+    epochs: tp.Annotated[
         int | None, typer.Option("--epochs", min=1, help="Epochs of 100 steps; more than before trains a run on.")
     ] = None,
-    kind: Annotated[
+    kind: tp.Annotated[
         str, typer.Option("--kind", help="From nothing: encodec, as mini_32khz, or spectral, without a network.")
     ] = "encodec",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: options.Device = "auto",
 ) -> object:
     """Train a codec on a folder of audio. The same command again resumes, after Ctrl-C too.
 
     It has the shape of the one that it begins with. A codec hears everything as what it was trained on: that is the
     instrument.
     """
-    from ..errors import UserError
     from ..utils.overrides import quote
 
     if kind not in _RECIPES:
@@ -69,14 +70,12 @@ def _find(codec: str) -> tuple[str, str]:
     Raises:
         UserError: there is none of that name, or no name.
     """
-    from ..checkpoints.locate import find_codec, shipped_codec
-    from ..checkpoints.weights import package_config
-    from ..errors import UserError
-    from ..models.loaders import codec_package
+    from ..checkpoints.configs import package_config
+    from ..checkpoints.locate import shipped_codec
+    from ..checkpoints.packages import codec_package
 
     if not codec.strip():
         raise UserError("--from is empty; name a codec, or begin anew with --from nothing")
-    find_codec(codec)
     package = codec_package(codec)
     kind = "spectral" if "spectral" in package_config(package, package["path"]) else "encodec"
     is_bare = "/" not in codec and not Path(codec).exists()

@@ -1,18 +1,21 @@
 """`export MODEL_OR_RUN --out DIR`: a trained run, or a model of any layout, becomes a model folder."""
 
 import shlex
+import typing as tp
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from ..errors import UserError
+from . import options
+
 
 def export(
-    model: Annotated[
+    model: tp.Annotated[
         str, typer.Argument(help="Run (signature, folder or checkpoint), or a model or codec (folder or hub id).")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the model.")],
-    format: Annotated[
+    out: tp.Annotated[Path, typer.Option("--out", help="Folder for the model.")],
+    format: tp.Annotated[
         str | None,
         typer.Option(
             "--format",
@@ -21,13 +24,13 @@ def export(
             "safetensors for what audiocraft cannot decode.",
         ),
     ] = None,
-    quantize: Annotated[
+    quantize: tp.Annotated[
         str | None,
         typer.Option(
             "--quantize", help="With onnx: int8 (the default: a quarter of the size, faster) or none (float32)."
         ),
     ] = None,
-    state: Annotated[
+    state: tp.Annotated[
         str | None,
         typer.Option(
             "--state",
@@ -35,18 +38,17 @@ def export(
             "validation loss; with one validation sample that is noise) or model (the last step).",
         ),
     ] = None,
-    epoch: Annotated[
+    epoch: tp.Annotated[
         int | None, typer.Option("--epoch", help="Take the checkpoint kept for this epoch (checkpoint.save_every).")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Also replace another model in that folder.")] = False,
+    replace: options.Replace = False,
 ) -> None:
     """Write a run as a model folder that plays here and in audiocraft, or a model in another layout."""
     if format == "onnx":
         _export_player(model, out, quantize or "int8", state, epoch, replace)
         return
 
-    from ..checkpoints.weights import WEIGHTS_FILE
-    from ..errors import UserError
+    from ..checkpoints.locate import WEIGHTS_FILE
     from ..models.export import FORMATS, export_model
 
     if format is not None and format not in FORMATS:
@@ -64,8 +66,6 @@ def export(
 
 
 def _export_player(model: str, out: Path, quantize: str, state: str | None, epoch: int | None, replace: bool) -> None:
-    from ..errors import UserError
-
     try:
         from ..onnx_player.export import export_named_player
     except ModuleNotFoundError as error:
@@ -82,7 +82,8 @@ def _export_player(model: str, out: Path, quantize: str, state: str | None, epoc
 
 def _plays(folder: Path) -> bool:
     """Whether the folder holds a language model, and not a codec alone."""
-    from ..checkpoints.weights import CONFIG_FILE, LM_FILE, read_config
+    from ..checkpoints.configs import read_config
+    from ..checkpoints.locate import CONFIG_FILE, LM_FILE
 
     config = folder / CONFIG_FILE
     return (folder / LM_FILE).is_file() or (config.is_file() and "transformer_lm" in read_config(config))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from ..errors import UserError
+
 if tp.TYPE_CHECKING:
     from dora.xp import XP
 
@@ -28,7 +30,6 @@ def train_on(folder: Path, recipe: tp.Sequence[str], overrides: tp.Sequence[str]
         UserError: no usable audio, or anything training complains of.
         typer.Exit: stopped at once.
     """
-    from ..errors import UserError
     from ..train import main, run
     from ..utils.overrides import quote
 
@@ -93,7 +94,6 @@ def write_manifests(folder: Path) -> tuple[Path, Path]:
     from ..data.audio_dataset import save_audio_meta
     from ..data.scan import scan_folder
     from ..environment import AudioCraftEnvironment
-    from ..errors import UserError
 
     report = scan_folder(folder, workers=4, progress=True, resolve=True)
     typer.echo("\n".join(report.lines()))

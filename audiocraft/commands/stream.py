@@ -1,63 +1,48 @@
 """`stream MODEL`: sound as it is being made, to a player or into a file."""
 
 import sys
+import typing as tp
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from ..errors import UserError
+from ..utils.files import disk_told
+from ..utils.takes import Sampling, drop_stdout, most_seconds, open_sound, to_pcm, wav_header
+from . import options
 
 
 def stream(
-    model: Annotated[str, typer.Argument(help="Model folder, run (signature or folder), or hub id.")],
-    out: Annotated[
+    model: options.Model,
+    out: tp.Annotated[
         Path, typer.Option("--out", help="New WAV file, or a pipe; '-' is the standard output, for a player.")
     ] = Path("-"),
-    raw: Annotated[bool, typer.Option("--raw", help="16-bit samples without a WAV header.")] = False,
-    duration: Annotated[float, typer.Option("--duration", help="Seconds, a prompt included.")] = 60.0,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, max=1 << 53, help="Drawn if not given.")] = None,
-    temperature: Annotated[float, typer.Option("--temperature", help="Above 1 wilder, below 1 tamer.")] = 1.0,
-    top_k: Annotated[int, typer.Option("--top-k", help="Choose among the k likeliest codes; 0: all.")] = 250,
-    top_p: Annotated[float, typer.Option("--top-p", help="Above 0: the likeliest codes up to this probability.")] = 0.0,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest code.")] = False,
-    prompt: Annotated[Path | None, typer.Option("--prompt", help="Audio file to continue.")] = None,
-    prompt_duration: Annotated[
-        float | None, typer.Option("--prompt-duration", help="Use that many seconds of it (default: at most half).")
-    ] = None,
-    text: Annotated[str | None, typer.Option("--text", help="Description, for models trained with text.")] = None,
-    cfg: Annotated[float, typer.Option("--cfg", help="Strength of the description.")] = 3.0,
-    chunk: Annotated[float, typer.Option("--chunk", help="Seconds per chunk; the first ones are shorter.")] = 1.0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[
-        str, typer.Option("--precision", help="auto, float32, int8 (CPU), bfloat16 or float16 (GPU).")
-    ] = "auto",
+    raw: tp.Annotated[bool, typer.Option("--raw", help="16-bit samples without a WAV header.")] = False,
+    duration: options.Duration = 60.0,
+    seed: options.Seed = None,
+    temperature: options.Temperature = Sampling.temperature,
+    top_k: options.TopK = Sampling.top_k,
+    top_p: options.TopP = Sampling.top_p,
+    greedy: options.Greedy = Sampling.greedy,
+    prompt: options.Prompt = None,
+    prompt_duration: options.PromptDuration = None,
+    text: options.Text = None,
+    cfg: options.Cfg = 3.0,
+    chunk: tp.Annotated[float, typer.Option("--chunk", help="Seconds per chunk; the first ones are shorter.")] = 1.0,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
 ) -> None:
     """Make one piece of any length and give out its sound (16 bits) while it is being made: `| ffplay -nodisp -i -`."""
-    from .generate import check_choices
+    from .generate import Asked, sampling
 
     _check_out(out)
-    check_choices(temperature, greedy, prompt, prompt_duration)
+    asked = Asked(model, duration, sampling(temperature, top_k, top_p, greedy), prompt, prompt_duration, text, cfg)
 
-    import torch
+    from ..models.genmodel import count_frames
 
-    from ..models import MusicGen
-    from .generate import check_text, read_prompt
-    from .wav_stream import WavStream
-
-    musicgen = MusicGen.get_pretrained(model, device, precision)
-    check_text(musicgen, model, text)
-    musicgen.set_generation_params(
-        duration=duration,
-        use_sampling=not greedy,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        cfg_coef=cfg,
-    )
-    start = read_prompt(prompt, prompt_duration, duration) if prompt else None
-    if seed is None:
-        seed = int(torch.randint(1 << 31, ()))
+    musicgen, start = asked.load(device, precision)
+    seed = options.drawn(seed)
     chunks = musicgen.stream(
         descriptions=[text],
         prompt=start and start.wav[None],
@@ -65,10 +50,19 @@ def stream(
         chunk=chunk,
         seed=seed,
     )
-    with WavStream(out, musicgen.sample_rate, musicgen.audio_channels, raw, duration) as sink:
+    rate, channels = musicgen.sample_rate, musicgen.audio_channels
+    samples = count_frames(duration, musicgen.frame_rate) * musicgen.compression_model.hop_length
+    most = most_seconds(rate, channels)
+    if str(out) != "-" and not out.exists() and not raw and samples > most * rate:
+        raise UserError(f"a WAV file holds at most {most} s of this sound; ask for less, or give --raw")
+    with _reader(out), open_sound(str(out)) as sink:
         print(f"seed {seed}, {duration:g} s, {musicgen.precision} on {musicgen.device}", file=sys.stderr)
+        sink.write(b"" if raw else wav_header(rate, channels, samples))
         for wav in chunks:
-            sink.write(wav[0])
+            if wav.isnan().any():
+                raise UserError("the model makes no numbers any more (NaN); try another precision or another model")
+            sink.write(to_pcm(wav[0].cpu().numpy()))
+            sink.flush()
 
 
 def _check_out(out: Path) -> None:
@@ -84,3 +78,20 @@ def _check_out(out: Path) -> None:
         raise UserError(f"--out {out} is a folder; give the name of a file in it")
     elif out.is_file():
         raise UserError(f"--out {out} is there already; give another name")
+
+
+@contextmanager
+def _reader(out: Path) -> tp.Iterator[None]:
+    """Whoever reads what is written to `out` inside may go, and a disk may be full; then it ends in one line."""
+    place = "behind the standard output" if str(out) == "-" else f"of {out}"
+    try:
+        with disk_told(f"the disk {place} is full; free some space, the rest was not made", out):
+            yield
+            if str(out) == "-":
+                sys.stdout.flush()
+    except BrokenPipeError as error:
+        drop_stdout()
+        raise UserError("the player has closed the pipe; the rest was not made") from error
+    except UserError:
+        drop_stdout()
+        raise

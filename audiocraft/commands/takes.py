@@ -1,12 +1,7 @@
 """Takes: generated audio under numbers that are never used twice, each with a JSON that says what made it."""
 
-import json
-import os
-import re
-import shutil
 import tempfile
 import typing as tp
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -14,15 +9,14 @@ import torch
 
 from .. import __version__
 from ..data.audio import audio_write
-from ..errors import UserError
-from ..utils.files import atomic_path, check_place, is_disk_full, read_json
+from ..utils.files import check_place, disk_told, read_json
+from ..utils.takes import publish_take, round_peaks
 
-# Where `tame` begins to round peaks off.
+# Where `tame` begins to round peaks off: lower than in a stream, as a take that needs it has many of them.
 _KNEE = 0.8
 # How far beyond the rest the loudest thousandth must be.
 _STICKS_OUT = 1.1
 _BLOCK = 1 << 20
-_NUMBER = re.compile(r"^take_(\d+)\.")
 
 
 def check_folder(folder: str | Path) -> None:
@@ -31,7 +25,7 @@ def check_folder(folder: str | Path) -> None:
     Raises:
         UserError: they cannot.
     """
-    with _place_told(folder):
+    with disk_told(_full(folder), folder):
         check_place(Path(folder))
 
 
@@ -55,39 +49,20 @@ def save_take(
         UserError: unknown format, NaN samples, a folder that cannot be written, a full disk.
     """
     folder = Path(folder)
-    staging = _staging_folder(folder)
-    try:
-        audio = audio_write(
-            staging / "take", tame(wav), sample_rate, format, normalize=False, strategy="peak", log_clipping=False
-        )
-        number = _last_number(folder) + 1
-        while True:
-            path = folder / f"take_{number:04d}{audio.suffix}"
-            record = {
-                "file": path.name,
-                **facts,
-                "seconds": wav.shape[-1] / sample_rate,
-                "sample_rate": sample_rate,
-                "version": __version__,
-                "made": datetime.now().astimezone().isoformat(timespec="seconds"),
-            }
-            notes = staging / "take.json"
-            with atomic_path(notes) as temporary:
-                temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            # The JSON claims the number for every format; the audio follows.
-            if _publish(notes, path.with_suffix(".json")):
-                if _publish(audio, path):
-                    return path
-                path.with_suffix(".json").unlink()
-            number += 1
-    except OSError as error:
-        if is_disk_full(error):
-            raise UserError(
-                f"the disk is full, no take was written to {folder}; free some space and try again"
-            ) from error
-        raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    facts |= {"seconds": wav.shape[-1] / sample_rate, "sample_rate": sample_rate, "version": __version__}
+    with disk_told(_full(folder), folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".take_", dir=folder) as staging:
+            stem = Path(staging) / "take"
+            audio = audio_write(
+                stem, tame(wav), sample_rate, format, normalize=False, strategy="peak", log_clipping=False
+            )
+            made = datetime.now().astimezone().isoformat(timespec="seconds")
+            return publish_take(audio, folder, {**facts, "made": made})
+
+
+def _full(folder: str | Path) -> str:
+    return f"the disk is full, no take was written to {folder}; free some space and try again"
 
 
 def tame(wav: torch.Tensor) -> torch.Tensor:
@@ -106,9 +81,7 @@ def tame(wav: torch.Tensor) -> torch.Tensor:
         return wav / peak
     wav = wav / max(loudest, 1)
     for block in wav.split(_BLOCK, dim=-1):
-        level = block.abs()
-        rounded = _KNEE + (1 - _KNEE) * ((level - _KNEE) / (1 - _KNEE)).tanh()
-        block.copy_(block.sign() * rounded.where(level > _KNEE, level))
+        block.copy_(torch.from_numpy(round_peaks(block.cpu().numpy(), _KNEE)))
     return wav
 
 
@@ -135,37 +108,3 @@ def load_takes(folder: str | Path) -> list[tuple[Path, dict[str, tp.Any]]]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return takes
-
-
-def _staging_folder(folder: Path) -> Path:
-    with _place_told(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=".take_", dir=folder))
-
-
-@contextmanager
-def _place_told(folder: str | Path) -> tp.Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}); choose another folder") from error
-
-
-def _last_number(folder: Path) -> int:
-    numbers = (_NUMBER.match(path.name) for path in folder.iterdir())
-    return max((int(match[1]) for match in numbers if match), default=0)
-
-
-def _publish(source: Path, target: Path) -> bool:
-    """Move a finished file to a name that nobody has; False if somebody has it."""
-    try:
-        os.link(source, target)  # fails where the name is taken, unlike a rename
-    except FileExistsError:
-        return False
-    except OSError:  # a disk without hard links
-        try:
-            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        except FileExistsError:
-            return False
-        source.replace(target)
-    return True

@@ -1,31 +1,34 @@
 """`train FOLDER`: manifests, held-out files, token cache and training, without any YAML."""
 
+import typing as tp
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from . import options
 from .folder import exit_if_stopped, train_on
 
-SCALES = ("pico", "nano", "micro", "xsmall", "small", "medium", "large")
 # Learning rates of scales for which the recipe's own, laid for micro, is too careful.
 _RATES = {"pico": 3e-3, "nano": 1e-3}
 
 
 def train(
-    folder: Annotated[Path, typer.Argument(help="Folder of audio files.")],
-    overrides: Annotated[
+    folder: options.Folder,
+    overrides: tp.Annotated[
         list[str] | None,
         typer.Argument(help="Any key of the configuration, e.g. optim.epochs=10 dataset.batch_size=4."),
     ] = None,
-    scale: Annotated[
-        str, typer.Option("--scale", help=f"Size of the model: {', '.join(SCALES)}; for CPUs pico or nano.")
+    scale: tp.Annotated[
+        str,
+        typer.Option(
+            "--scale", help="Size of the model: pico or nano for CPUs, micro, small, … (config/model/lm/model_scale)."
+        ),
     ] = "micro",
-    epochs: Annotated[
+    epochs: tp.Annotated[
         int | None,
         typer.Option("--epochs", min=1, help="Epochs of 500 steps (default: 40); more than before trains a run on."),
     ] = None,
-    codec: Annotated[
+    codec: tp.Annotated[
         str | None,
         typer.Option(
             "--codec",
@@ -33,15 +36,12 @@ def train(
             "facebook/encodec_32khz is CC-BY-NC 4.0.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: options.Device = "auto",
 ) -> object:
     """Train a model on a folder of audio. The same command again resumes, after Ctrl-C too."""
-    from ..errors import UserError
     from ..utils.overrides import quote
 
-    if scale not in SCALES:
-        raise UserError(f"there is no scale {scale!r}; choose one of {', '.join(SCALES)}")
-    recipe = ["solver=musicgen/micro_32khz", f"model/lm/model_scale={scale}"]
+    recipe = ["solver=musicgen/micro_32khz", f"model/lm/model_scale={quote(scale)}"]
     if scale in _RATES:
         recipe.append(f"optim.lr={_RATES[scale]}")
     if epochs is not None:

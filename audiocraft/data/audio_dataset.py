@@ -5,12 +5,11 @@ The command: python -m audiocraft.data.audio_dataset FOLDER egs/NAME/data.jsonl 
 
 import copy
 import logging
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+import typing as tp
+from dataclasses import InitVar, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -18,11 +17,12 @@ from torch.utils.data import Dataset
 
 from ..errors import UserError
 from ..utils.segments import AudioMeta, BaseInfo, SegmentInfo
-from .audio import UnreadableAudio, audio_info, audio_read, read_stretch, untold
+from .audio import UnreadableAudio, read_stretch, untold
 from .audio_utils import convert_audio
 from .manifest import find_manifest, load_audio_meta, save_audio_meta
-from .scan import DEFAULT_EXTS, MIN_DURATION, find_audio_files, scan_folder
-from .short import check_short, fill, seek_range
+from .scan import DEFAULT_EXTS, MIN_DURATION, find_audio_files, main
+from .scan import _get_audio_meta as _get_audio_meta
+from .token_cache import CachedTokens
 
 __all__ = [
     "DEFAULT_EXTS",
@@ -38,7 +38,10 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+SHORT_MODES = ("pad", "loop", "join")
 
+
+@dataclass(eq=False, repr=False)
 class AudioDataset(Dataset):
     """Random segments of audio files; which ones depends on index, epoch and seed alone.
 
@@ -61,67 +64,88 @@ class AudioDataset(Dataset):
         shuffle_seed: as above.
         load_wav: False gives waves [C, 0] and infos only.
         permutation_on_files: go through all files before one comes again, instead of drawing them.
-        short: 'pad', 'loop' or 'join', see `data.short`.
+        short: what becomes of a segment that its file does not fill. 'pad' leaves it short (zeros follow and are not
+            counted), 'loop' repeats the file, 'join' goes on with other files: folders of loops and one-shots are what
+            musicians have, and padding would be most of what a model sees of them.
 
     Raises:
         UserError: no files, none of the wanted duration, weights that are all zero, or an unknown `short`.
             While items are read: not one of the files can be read.
     """
 
-    def __init__(
-        self,
-        meta: list[AudioMeta],
-        segment_duration: float | None = None,
-        shuffle: bool = True,
-        num_samples: int = 10_000,
-        sample_rate: int = 48_000,
-        channels: int = 2,
-        pad: bool = True,
-        sample_on_duration: bool = True,
-        sample_on_weight: bool = True,
-        min_segment_ratio: float = 0.5,
-        max_read_retry: int = 10,
-        return_info: bool = False,
-        min_audio_duration: float | None = None,
-        max_audio_duration: float | None = None,
-        shuffle_seed: int = 0,
-        load_wav: bool = True,
-        permutation_on_files: bool = False,
-        short: str = "pad",
-    ) -> None:
-        self.meta = _filter_duration(meta, min_audio_duration, max_audio_duration)
-        if segment_duration is not None and segment_duration <= 0:
-            raise UserError(f"a segment of {segment_duration} s holds nothing; set dataset.segment_duration above 0")
-        if not 0 <= min_segment_ratio <= 1:
+    meta: list[AudioMeta]
+    segment_duration: float | None = None
+    shuffle: bool = True
+    num_samples: int = 10_000
+    sample_rate: int = 48_000
+    channels: int = 2
+    pad: bool = True
+    sample_on_duration: bool = True
+    sample_on_weight: bool = True
+    min_segment_ratio: float = 0.5
+    max_read_retry: int = 10
+    return_info: bool = False
+    min_audio_duration: InitVar[float | None] = None
+    max_audio_duration: InitVar[float | None] = None
+    shuffle_seed: int = 0
+    load_wav: bool = True
+    permutation_on_files: bool = False
+    short: str = "pad"
+
+    def __post_init__(self, min_audio_duration: float | None, max_audio_duration: float | None) -> None:
+        self.meta = _filter_duration(self.meta, min_audio_duration, max_audio_duration)
+        if self.segment_duration is not None and self.segment_duration <= 0:
             raise UserError(
-                f"dataset.min_segment_ratio={min_segment_ratio} is not a share; choose a number from 0 to 1"
+                f"a segment of {self.segment_duration} s holds nothing; set dataset.segment_duration above 0"
             )
-        if permutation_on_files and (sample_on_duration or sample_on_weight):
+        if not 0 <= self.min_segment_ratio <= 1:
+            raise UserError(
+                f"dataset.min_segment_ratio={self.min_segment_ratio} is not a share; choose a number from 0 to 1"
+            )
+        if self.permutation_on_files and (self.sample_on_duration or self.sample_on_weight):
             raise UserError(
                 "dataset.train.permutation_on_files gives every file the same share;"
                 " set dataset.sample_on_duration=false dataset.sample_on_weight=false with it"
             )
-        self.segment_duration = segment_duration
-        self.shuffle = shuffle
-        self.num_samples = num_samples
-        self.sample_rate = sample_rate
-        self.channels = channels
-        self.pad = pad
-        self.sample_on_duration = sample_on_duration
-        self.sample_on_weight = sample_on_weight
-        self.min_segment_ratio = min_segment_ratio
-        self.max_read_retry = max_read_retry
-        self.return_info = return_info
-        self.shuffle_seed = shuffle_seed
-        self.load_wav = load_wav
-        self.permutation_on_files = permutation_on_files
-        self.short = check_short(short)
+        if self.short not in SHORT_MODES:
+            raise UserError(f"dataset.short={self.short} is unknown; choose one of {', '.join(SHORT_MODES)}")
         self.current_epoch: int | None = None
         self.sampling_probabilities = self._get_sampling_probabilities()
         # Which files were complained about, by position in `meta`; shared with the loader's workers, so that a run says
         # it once.
         self._told = torch.zeros(len(self.meta), dtype=torch.uint8).share_memory_()
         self._position = {item.path: i for i, item in enumerate(self.meta)}
+        # Codes by path, and how many samples stand behind each place on an item's last axis.
+        self._tokens: tp.Mapping[str, CachedTokens] | None = None
+        self._hop = 1
+
+    def reading(self, tokens: tp.Mapping[str, CachedTokens], hop_length: int) -> tp.Self:
+        """A copy that hands out codes [K, F] in place of waves: same files, same draws, same `short`.
+
+        Codes are cut at frame boundaries, and only frames that are audio throughout count as such. What is told in
+        samples and seconds (infos, durations) stays so; durations in `meta` that are clearly wrong are mended, as with
+        them draws would point behind a file's end.
+
+        Args:
+            tokens: codes by the path of their file; a file without is passed over like one that cannot be read, but
+                silently: who made the codes has said why.
+            hop_length: samples per frame.
+        """
+        out = copy.copy(self)
+        out._tokens = {item.path: tokens[item.path] for item in self.meta if item.path in tokens}
+        out._hop, out.meta = hop_length, list(self.meta)
+        out._told = torch.tensor([item.path not in tokens for item in self.meta], dtype=torch.uint8).share_memory_()
+        wrong = []
+        for i, item in enumerate(self.meta):
+            duration = tokens[item.path].num_samples / self.sample_rate if item.path in tokens else item.duration
+            if abs(duration - item.duration) > max(0.1, 0.01 * duration):
+                wrong.append(f"{item.path} lasts {duration:.2f} s, not {item.duration:.2f} s")
+                out.meta[i] = replace(item, duration=duration)
+        if wrong:
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            logger.warning("%s as its manifest says%s; the file is right", wrong[0], more)
+            out.sampling_probabilities = out._get_sampling_probabilities()
+        return out
 
     def __len__(self) -> int:
         return self.num_samples if self.segment_duration is not None else len(self.meta)
@@ -156,7 +180,8 @@ class AudioDataset(Dataset):
     def sample_file(self, index: int, rng: torch.Generator) -> AudioMeta:
         """The file for item `index`, by one draw from `rng`, or by permutation."""
         if self.permutation_on_files:
-            return self.meta[self._permuted(index)]
+            turn, place = divmod(index + self.num_samples * (self.current_epoch or 0), len(self.meta))
+            return self.meta[_permutation(len(self.meta), turn + self.shuffle_seed)[place]]
         if not self.sample_on_weight and not self.sample_on_duration:
             return self.meta[int(torch.randint(len(self.meta), (1,), generator=rng))]
         # torch.multinomial for one draw (the first of exponential clocks to ring), written out because its random
@@ -164,12 +189,7 @@ class AudioDataset(Dataset):
         clocks = -torch.log1p(-torch.rand(len(self.meta), generator=rng, dtype=torch.float64))
         return self.meta[int(torch.argmax(self.sampling_probabilities / clocks.clamp_min(1e-300)))]
 
-    def _permuted(self, index: int) -> int:
-        total = index + self.num_samples * (self.current_epoch or 0)
-        turn, place = divmod(total, len(self.meta))
-        return _permutation(len(self.meta), turn + self.shuffle_seed)[place]
-
-    def draws(self, index: int) -> Iterator[tuple[AudioMeta, float]]:
+    def draws(self, index: int) -> tp.Iterator[tuple[AudioMeta, float]]:
         """Files and places (seconds) for item `index`, without end: the first is the item, the next ones replace it
         where it cannot be read and continue it where `short` is 'join'."""
         if self.segment_duration is None:
@@ -184,9 +204,16 @@ class AudioDataset(Dataset):
             rng.manual_seed(seed)
         while True:
             meta = self.sample_file(index, rng)
-            reach = seek_range(self.short, meta.duration, self.segment_duration, self.min_segment_ratio)
-            yield meta, torch.rand(1, generator=rng).item() * reach
+            yield meta, torch.rand(1, generator=rng).item() * self._reach(meta.duration, self.segment_duration)
             index += 1  # another file under permutation_on_files
+
+    def _reach(self, duration: float, segment: float) -> float:
+        """Up to which second of a file of `duration` seconds a segment of `segment` seconds may begin."""
+        if self.short == "pad":
+            return max(0.0, duration - segment * self.min_segment_ratio)
+        if self.short == "loop" and duration < segment:
+            return duration  # it is entered anywhere and goes round; a one-shot that is joined keeps its attack
+        return max(0.0, duration - segment)
 
     def sample_segment(self, index: int) -> tuple[AudioMeta, float]:
         """File and place (seconds) of item `index`."""
@@ -196,17 +223,24 @@ class AudioDataset(Dataset):
 
     @property
     def segment_length(self) -> int | None:
-        """Length of an item's last axis; None for whole files."""
-        return None if self.segment_duration is None else int(self.segment_duration * self.sample_rate)
+        """Length of an item's last axis; None for whole files. Of codes, a last frame that holds any of it counts."""
+        if self.segment_duration is None:
+            return None
+        return -(-int(self.segment_duration * self.sample_rate) // self._hop)
 
     def read_piece(self, meta: AudioMeta, seek_time: float) -> torch.Tensor:
-        """Audio of a file from `seek_time` (seconds) on, at most a segment: [C, T], converted.
-
-        A dataset of something else than samples overrides this and `segment_length`.
+        """A file from `seek_time` (seconds) on, at most a segment: a wave [C, T], converted, or codes [K, F].
 
         Raises:
-            UnreadableAudio: also if there is nothing at that place.
+            UnreadableAudio: also where codes are missing.
         """
+        if self._tokens is not None:
+            if meta.path not in self._tokens:
+                raise UnreadableAudio.of(meta.path, "it could not be coded")
+            start, end = self._frames(meta, seek_time)
+            if end == 0:
+                raise UnreadableAudio.of(meta.path, "it is shorter than one frame of the codec")
+            return self._tokens[meta.path].read(start, min(start + (self.segment_length or end), end))
         wav, file = read_stretch(meta.path, seek_time, self.segment_duration or -1.0)
         notes = untold(file.path, file.notes())
         if file.rate != meta.sample_rate:
@@ -222,49 +256,64 @@ class AudioDataset(Dataset):
             self._tell(meta, f"{meta.path}: {'; '.join(notes)}")
         return convert_audio(wav, file.rate, self.sample_rate, self.channels)
 
-    def __getitem__(self, index: int) -> Any:
+    def _frames(self, meta: AudioMeta, seek_time: float) -> tuple[int, int]:
+        """First frame of the codes at `seek_time` (seconds), and the end of the file."""
+        assert self._tokens is not None
+        # The last frame may reach past the end of the file; what it holds there is padding.
+        end = self._tokens[meta.path].num_samples // self._hop
+        return max(0, min(int(seek_time * self.sample_rate / self._hop), end - 1)), end
+
+    def __getitem__(self, index: int) -> tp.Any:
         if not self.load_wav:
             meta, seek_time = self.sample_segment(index)
-            wav = torch.zeros(self.channels, 0)
-            n_frames = self._expected_frames(meta, seek_time)
+            piece = torch.zeros(self.channels, 0)
+            length = int((meta.duration - seek_time) * self.sample_rate)
+            if self.segment_length is not None:
+                length = min(length, self.segment_length) if self.short == "pad" else self.segment_length
         else:
             pieces = self._pieces(index)
-            meta, seek_time, wav = next(pieces)
-            if self.segment_length is not None:
-                others = (piece for _, _, piece in pieces)
-                wav = fill(self.short, wav, self.segment_length, lambda: self._try(meta, 0.0), others)
-            n_frames = wav.shape[-1]
-        total = n_frames if self.segment_length is None else self.segment_length
+            meta, seek_time, piece = next(pieces)
+            piece = self._fill(meta, piece, pieces)
+            length = piece.shape[-1]
+        total = length if self.segment_length is None else self.segment_length
         if self.pad and self.load_wav:
-            wav = F.pad(wav, (0, total - n_frames))
+            piece = F.pad(piece, (0, total - length))
         if not self.return_info:
-            return wav
-        return wav, self.make_info(
-            index, wav, SegmentInfo(meta, seek_time, n_frames, total, self.sample_rate, self.channels)
-        )
+            return piece
+        if self._tokens is not None:
+            seek_time = self._frames(meta, seek_time)[0] * self._hop / self.sample_rate
+        segment = (seek_time, length * self._hop, total * self._hop, self.sample_rate, self.channels)
+        return piece, self.make_info(index, piece, SegmentInfo(meta, *segment))
+
+    def _fill(self, meta: AudioMeta, piece: torch.Tensor, others: tp.Iterator[tuple]) -> torch.Tensor:
+        """A piece of a file cut to a segment, or with `short` of 'loop' and 'join' brought to it."""
+        length = self.segment_length
+        if length is None:
+            return piece
+        parts, left = [piece], length - piece.shape[-1]
+        if left > 0 and self.short == "loop":
+            whole = self._try(meta, 0.0)
+            again = piece if whole is None else whole
+            parts += [again] * -(-left // again.shape[-1])
+        while left > 0 and self.short == "join":
+            parts.append(next(others)[2])
+            left -= parts[-1].shape[-1]
+        return torch.cat(parts, dim=-1)[..., :length]
 
     def make_info(self, index: int, wav: torch.Tensor, info: SegmentInfo) -> SegmentInfo:
-        """What goes along with item `index`; datasets with more to tell override it."""
+        """What goes along with item `index`, a wave or codes; datasets with more to tell override it."""
         return info
 
-    def _expected_frames(self, meta: AudioMeta, seek_time: float) -> int:
-        if self.segment_length is None:
-            return int(meta.duration * self.sample_rate)
-        left = int((meta.duration - seek_time) * self.sample_rate)
-        return min(left, self.segment_length) if self.short == "pad" else self.segment_length
-
-    def _pieces(self, index: int) -> Iterator[tuple[AudioMeta, float, torch.Tensor]]:
+    def _pieces(self, index: int) -> tp.Iterator[tuple[AudioMeta, float, torch.Tensor]]:
         """`draws` with what is there. What cannot be read is told once and passed over."""
         failures = 0
         for meta, seek_time in self.draws(index):
             piece = self._try(meta, seek_time)
-            if piece is not None:
-                failures = 0
-                yield meta, seek_time, piece
-                continue
-            failures += 1
+            failures = failures + 1 if piece is None else 0
             if failures > self.max_read_retry:
-                yield self._any_readable(index)
+                meta, seek_time, piece = self._any_readable(index)
+            if piece is not None:
+                yield meta, seek_time, piece
 
     def _any_readable(self, index: int) -> tuple[AudioMeta, float, torch.Tensor]:
         for shift in range(len(self.meta)):
@@ -297,9 +346,9 @@ class AudioDataset(Dataset):
 
     # Batches
 
-    def collater(self, samples: Sequence[Any]) -> Any:
-        """Stack items to wav [B, C, T], or (wav, list of infos) if items have them; shorter items are filled with
-        zeros, and the infos' `total_frames` then say T. The name `collate_fn` of a loader."""
+    def collater(self, samples: tp.Sequence[tp.Any]) -> tp.Any:
+        """Stack items to wav [B, C, T] or codes [B, K, F], with a list of infos if items have them; shorter items are
+        filled with zeros, and the infos' `total_frames` then say T. The name `collate_fn` of a loader."""
         waves = [sample[0] if self.return_info else sample for sample in samples]
         longest = max(wav.shape[-1] for wav in waves)
         batch = torch.stack([F.pad(wav, (0, longest - wav.shape[-1])) for wav in waves])
@@ -308,13 +357,13 @@ class AudioDataset(Dataset):
         infos = [copy.copy(info) for _, info in samples]
         if self.load_wav:
             for info in infos:
-                info.total_frames = longest
+                info.total_frames = longest * self._hop
         return batch, infos
 
     # From disk
 
     @classmethod
-    def from_meta(cls, root: str | Path, **kwargs: Any) -> "AudioDataset":
+    def from_meta(cls, root: str | Path, **kwargs: tp.Any) -> "AudioDataset":
         """Read the manifest `root`, or `data.jsonl(.gz)` in the folder `root`; the rest goes to the constructor.
 
         Raises:
@@ -324,7 +373,7 @@ class AudioDataset(Dataset):
 
     @classmethod
     def from_path(
-        cls, root: str | Path, minimal_meta: bool = True, exts: Sequence[str] = DEFAULT_EXTS, **kwargs: Any
+        cls, root: str | Path, minimal_meta: bool = True, exts: tp.Sequence[str] = DEFAULT_EXTS, **kwargs: tp.Any
     ) -> "AudioDataset":
         """Look through the folder `root` without a manifest; the rest goes to the constructor.
 
@@ -352,47 +401,6 @@ def _filter_duration(meta: list[AudioMeta], shortest: float | None, longest: flo
             " widen dataset.min_audio_duration and dataset.max_audio_duration"
         )
     return kept
-
-
-def _get_audio_meta(file_path: str | Path, minimal: bool = True) -> AudioMeta:
-    """One file's record in a manifest, with its largest sample unless `minimal`; the peer's tests make theirs so.
-
-    Raises:
-        UnreadableAudio: it cannot be read.
-    """
-    info = audio_info(file_path)
-    amplitude = None if minimal else audio_read(file_path)[0].abs().max().item()
-    return AudioMeta(str(file_path), info.duration, info.sample_rate, amplitude)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Make a manifest of a folder and say what was left out. Returns the exit status."""
-    import argparse
-
-    parser = argparse.ArgumentParser(
-        prog="python -m audiocraft.data.audio_dataset", description="Make a manifest of a folder."
-    )
-    parser.add_argument("root", help="folder with audio files, searched with its subfolders")
-    parser.add_argument("output_meta_file", help="manifest to write, such as egs/NAME/data.jsonl or data.jsonl.gz")
-    parser.add_argument("--complete", action="store_true", help="decode every file: fill in its peak, report silence")
-    parser.add_argument("--resolve", action="store_true", help="write absolute paths")
-    parser.add_argument("--workers", type=int, default=8, help="files read at once (default: 8)")
-    args = parser.parse_args(argv)
-    try:
-        if not args.output_meta_file.endswith((".jsonl", ".jsonl.gz")):
-            raise UserError(f"{args.output_meta_file} is no name for a manifest; let it end in .jsonl or .jsonl.gz")
-        report = scan_folder(
-            args.root, complete=args.complete, workers=args.workers, progress=True, resolve=args.resolve
-        )
-        save_audio_meta(args.output_meta_file, report.meta)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; no manifest was written", file=sys.stderr)
-        return 128 + signal.SIGINT
-    print("\n".join([*report.lines(), f"written to {args.output_meta_file}"]))
-    return 0
 
 
 if __name__ == "__main__":

@@ -5,10 +5,9 @@ description, name, instrument.
 """
 
 import random
-from collections.abc import Callable
+import typing as tp
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -56,7 +55,7 @@ class MusicInfo(AudioInfo):
         return out
 
     @staticmethod
-    def attribute_getter(attribute: str) -> Callable[[Any], Any] | None:
+    def attribute_getter(attribute: str) -> tp.Callable[[tp.Any], tp.Any] | None:
         """The function that makes a field's value out of what a JSON file says; None for fields that are none of the
         music's."""
         return _READERS.get(attribute)
@@ -78,12 +77,12 @@ class MusicInfo(AudioInfo):
         return cls(**{key: _READERS[key](value) if key in _READERS else value for key, value in values.items()})
 
 
-def get_musical_key(value: Any) -> str | None:
+def get_musical_key(value: tp.Any) -> str | None:
     """A key such as "C minor"; of several separated by semicolons the first."""
     return get_string(value.split(";")[0]) if isinstance(value, str) else None
 
 
-def get_bpm(value: Any) -> float | None:
+def get_bpm(value: tp.Any) -> float | None:
     """Beats per minute from a number or a text; None for what is not a number above 0."""
     if isinstance(value, bool) or value is None:
         return None
@@ -94,7 +93,7 @@ def get_bpm(value: Any) -> float | None:
     return bpm if 0 < bpm < float("inf") else None
 
 
-_READERS: dict[str, Callable[[Any], Any]] = {
+_READERS: dict[str, tp.Callable[[tp.Any], tp.Any]] = {
     "title": get_string,
     "artist": get_string,
     "key": get_musical_key,
@@ -110,7 +109,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 _MERGED = ("key", "bpm", "genre", "moods", "instrument", "keywords")
 
 
-def _as_text(value: Any) -> str | None:
+def _as_text(value: tp.Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return " ".join(value) if isinstance(value, list) else f"{value:g}"
@@ -156,12 +155,12 @@ class MusicDataset(InfoAudioDataset):
 
     def __init__(
         self,
-        *args: Any,
+        *args: tp.Any,
         info_fields_required: bool = False,
         merge_text_p: float = 0.0,
         drop_desc_p: float = 0.0,
         drop_other_p: float = 0.0,
-        **kwargs: Any,
+        **kwargs: tp.Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.info_fields_required = info_fields_required
@@ -175,13 +174,14 @@ class MusicDataset(InfoAudioDataset):
         music = augment_music_info_description(
             music, self.merge_text_p, self.drop_desc_p, self.drop_other_p, None if seed is None else random.Random(seed)
         )
-        music.self_wav = WavCondition(
-            wav=wav[None],
-            length=torch.tensor([info.n_frames]),
-            sample_rate=[info.sample_rate],
-            path=[info.meta.path],
-            seek_time=[info.seek_time],
-        )
+        if wav.is_floating_point():  # codes are no wave to be conditioned on
+            music.self_wav = WavCondition(
+                wav=wav[None],
+                length=torch.tensor([info.n_frames]),
+                sample_rate=[info.sample_rate],
+                path=[info.meta.path],
+                seek_time=[info.seek_time],
+            )
         return music
 
     def _read_json(self, meta: AudioMeta) -> dict:

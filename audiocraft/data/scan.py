@@ -1,15 +1,17 @@
-"""Looking through a folder for audio, and saying what was left out and why."""
+"""Looking through a folder for audio, saying what was left out and why, and the command that makes a manifest of it."""
 
 import os
+import signal
+import sys
+import typing as tp
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
-from .audio import AudioFile, UnreadableAudio, check_samples, open_audio, reading, untold
-from .manifest import AudioMeta
+from .audio import AudioFile, UnreadableAudio, audio_info, audio_read, check_samples, open_audio, reading, untold
+from .manifest import AudioMeta, save_audio_meta
 
 # Endings that audio has: a file with one of them that is none is worth telling. Others are looked into as well, and
 # passed over where there is no audio.
@@ -67,7 +69,7 @@ class ScanReport:
 
 def scan_folder(
     path: str | Path,
-    exts: Sequence[str] = DEFAULT_EXTS,
+    exts: tp.Sequence[str] = DEFAULT_EXTS,
     complete: bool = False,
     workers: int = 0,
     progress: bool = False,
@@ -123,7 +125,7 @@ def scan_folder(
 
 def find_audio_files(
     path: str | Path,
-    exts: Sequence[str] = DEFAULT_EXTS,
+    exts: tp.Sequence[str] = DEFAULT_EXTS,
     resolve: bool = True,
     minimal: bool = True,
     progress: bool = False,
@@ -133,7 +135,18 @@ def find_audio_files(
     return scan_folder(path, exts, not minimal, workers, progress, resolve).meta
 
 
-def _walk(root: Path, report: ScanReport) -> Iterator[Path]:
+def _get_audio_meta(file_path: str | Path, minimal: bool = True) -> AudioMeta:
+    """One file's record in a manifest, with its largest sample unless `minimal`; the peer's tests make theirs so.
+
+    Raises:
+        UnreadableAudio: it cannot be read.
+    """
+    info = audio_info(file_path)
+    amplitude = None if minimal else audio_read(file_path)[0].abs().max().item()
+    return AudioMeta(str(file_path), info.duration, info.sample_rate, amplitude)
+
+
+def _walk(root: Path, report: ScanReport) -> tp.Iterator[Path]:
     """Files under `root`. Links are followed, each real folder once, so that a link upwards does not go on forever.
     Folders that cannot be looked into are reported."""
 
@@ -152,7 +165,7 @@ def _walk(root: Path, report: ScanReport) -> Iterator[Path]:
         yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
 
 
-def _once(files: Iterator[Path]) -> Iterator[Path]:
+def _once(files: tp.Iterator[Path]) -> tp.Iterator[Path]:
     """Of names that lead to one file, one: the file itself before links to it, then the first."""
     seen: dict[object, Path] = {}
     for file in files:
@@ -234,3 +247,33 @@ def _shortened(lines: list[str]) -> list[str]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def main(argv: tp.Sequence[str] | None = None) -> int:
+    """Make a manifest of a folder and say what was left out. Returns the exit status."""
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="python -m audiocraft.data.audio_dataset", description="Make a manifest of a folder."
+    )
+    parser.add_argument("root", help="folder with audio files, searched with its subfolders")
+    parser.add_argument("output_meta_file", help="manifest to write, such as egs/NAME/data.jsonl or data.jsonl.gz")
+    parser.add_argument("--complete", action="store_true", help="decode every file: fill in its peak, report silence")
+    parser.add_argument("--resolve", action="store_true", help="write absolute paths")
+    parser.add_argument("--workers", type=int, default=8, help="files read at once (default: 8)")
+    args = parser.parse_args(argv)
+    try:
+        if not args.output_meta_file.endswith((".jsonl", ".jsonl.gz")):
+            raise UserError(f"{args.output_meta_file} is no name for a manifest; let it end in .jsonl or .jsonl.gz")
+        report = scan_folder(
+            args.root, complete=args.complete, workers=args.workers, progress=True, resolve=args.resolve
+        )
+        save_audio_meta(args.output_meta_file, report.meta)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; no manifest was written", file=sys.stderr)
+        return 128 + signal.SIGINT
+    print("\n".join([*report.lines(), f"written to {args.output_meta_file}"]))
+    return 0

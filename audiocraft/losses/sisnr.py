@@ -14,6 +14,16 @@ def frames(x: torch.Tensor, length: int, stride: int) -> torch.Tensor:
     return F.pad(x, (0, missing)).unfold(-1, length, stride)
 
 
+def split_powers(estimate: torch.Tensor, reference: torch.Tensor, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean powers [...] of the share of an estimate [..., T] that follows its reference, and of what is left.
+
+    Means, so that `epsilon`, added to the reference's, is a floor per sample whatever the length.
+    """
+    scale = (estimate * reference).mean(-1, keepdim=True) / (reference.square().mean(-1, keepdim=True) + epsilon)
+    target = scale * reference
+    return target.square().mean(-1), (estimate - target).square().mean(-1)
+
+
 class SISNR(nn.Module):
     """Negative SI-SNR in dB, so lower is better (Le Roux et al. 2019, "SDR - half-baked or well done?").
 
@@ -48,11 +58,5 @@ class SISNR(nn.Module):
         reference = frames(ref_sig, length, stride)
         estimate = estimate - estimate.mean(dim=-1, keepdim=True)
         reference = reference - reference.mean(dim=-1, keepdim=True)
-        # Mean powers, so that epsilon is a floor per sample whatever the frame's length.
-        scale = (estimate * reference).mean(-1, keepdim=True) / (
-            reference.square().mean(-1, keepdim=True) + self.epsilon
-        )
-        target = scale * reference
-        signal = target.square().mean(-1)
-        noise = (estimate - target).square().mean(-1)
+        signal, noise = split_powers(estimate, reference, self.epsilon)
         return -10 * (torch.log10(signal + self.epsilon) - torch.log10(noise + self.epsilon)).mean()

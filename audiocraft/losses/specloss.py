@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .stftloss import stft
+
 
 def mel_filters(n_bins: int, n_mels: int, sample_rate: float, f_min: float, f_max: float | None) -> torch.Tensor:
     """Triangular filters [n_mels, n_bins] on the HTK mel scale, mel = 2595 log10(1 + f / 700), peak 1.
@@ -70,10 +72,9 @@ class MelSpectrogramWrapper(nn.Module):
         super().__init__()
         self.n_fft = n_fft
         self.hop_length = hop_length
-        self.win_length = win_length or n_fft
         self.log = log
         self.floor_level = floor_level
-        window = torch.hann_window(self.win_length)
+        window = torch.hann_window(win_length or n_fft)
         self.scale = 1 / float(window.norm()) if normalized else 1.0
         self.register_buffer("window", window, persistent=False)
         filters = mel_filters(n_fft // 2 + 1, n_mels, sample_rate, f_min, f_max)
@@ -86,15 +87,7 @@ class MelSpectrogramWrapper(nn.Module):
         x = _reflect(x.reshape(-1, T), side)
         beyond = max(x.shape[-1] - self.n_fft, 0) % self.hop_length
         missing = max(self.n_fft - x.shape[-1], (self.hop_length - beyond) % self.hop_length)
-        spec = torch.stft(
-            F.pad(x, (0, missing)),
-            self.n_fft,
-            self.hop_length,
-            self.win_length,
-            self.window,
-            center=False,
-            return_complex=True,
-        )
+        spec = stft(F.pad(x, (0, missing)), self.n_fft, self.hop_length, self.window)
         mel = self.filters @ ((spec.real * self.scale).square() + (spec.imag * self.scale).square())
         return mel.reshape(B, -1, mel.shape[-1])
 

@@ -3,7 +3,7 @@
 Source: Yamamoto et al. 2020, "Parallel WaveGAN" (the two terms) with several resolutions averaged.
 """
 
-from collections.abc import Sequence
+import typing as tp
 
 import torch
 from torch import nn
@@ -12,23 +12,26 @@ from torch.nn import functional as F
 EPSILON = torch.finfo(torch.float32).eps
 
 
+def stft(x: torch.Tensor, n_fft: int, hop_length: int, window: torch.Tensor, center: bool = False) -> torch.Tensor:
+    """Short-time Fourier transform of x [B, C, T], complex [B * C, bins, frames].
+
+    Args:
+        n_fft, hop_length: samples.
+        window: of n_fft samples or fewer, and then centred in as many.
+        center: mirror the signal at its ends, so that frame k is centred at sample k * hop_length.
+    """
+    x = x.reshape(-1, x.shape[-1])
+    return torch.stft(x, n_fft, hop_length, len(window), window, center=center, return_complex=True)
+
+
 def stft_magnitude(
-    x: torch.Tensor, n_fft: int, hop_length: int, win_length: int, window: torch.Tensor, normalized: bool
+    x: torch.Tensor, n_fft: int, hop_length: int, window: torch.Tensor, normalized: bool = False
 ) -> torch.Tensor:
-    """Magnitudes [B * C, frames, bins] of x [B, C, T]; the floor keeps the square root's gradient finite at silence."""
-    spec = torch.stft(
-        x.reshape(-1, x.shape[-1]),
-        n_fft,
-        hop_length,
-        win_length,
-        window,
-        normalized=normalized,
-        center=True,
-        pad_mode="reflect",
-        return_complex=True,
-    )
+    """Magnitudes [B * C, frames, bins] of x [B, C, T], divided by sqrt(n_fft) if `normalized`; the floor keeps the
+    square root's gradient finite at silence."""
+    spec = stft(x, n_fft, hop_length, window, center=True)
     power = spec.real.square() + spec.imag.square()
-    return power.clamp(min=1e-7).sqrt().transpose(1, 2)
+    return (power / n_fft if normalized else power).clamp(min=1e-7).sqrt().transpose(1, 2)
 
 
 class SpectralConvergenceLoss(nn.Module):
@@ -78,7 +81,6 @@ class STFTLosses(nn.Module):
         super().__init__()
         self.n_fft = n_fft
         self.hop_length = hop_length
-        self.win_length = win_length
         self.normalized = normalized
         self.register_buffer("window", getattr(torch, window)(win_length), persistent=False)
         self.spectral_convergence = SpectralConvergenceLoss(epsilon)
@@ -86,7 +88,7 @@ class STFTLosses(nn.Module):
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x estimate, y reference: [B, C, T]."""
-        args = (self.n_fft, self.hop_length, self.win_length, self.window, self.normalized)
+        args = (self.n_fft, self.hop_length, self.window, self.normalized)
         x_mag, y_mag = stft_magnitude(x, *args), stft_magnitude(y, *args)
         return self.spectral_convergence(x_mag, y_mag), self.log_magnitude(x_mag, y_mag)
 
@@ -121,9 +123,9 @@ class MRSTFTLoss(nn.Module):
 
     def __init__(
         self,
-        n_ffts: Sequence[int] = (1024, 2048, 512),
-        hop_lengths: Sequence[int] = (120, 240, 50),
-        win_lengths: Sequence[int] = (600, 1200, 240),
+        n_ffts: tp.Sequence[int] = (1024, 2048, 512),
+        hop_lengths: tp.Sequence[int] = (120, 240, 50),
+        win_lengths: tp.Sequence[int] = (600, 1200, 240),
         window: str = "hann_window",
         factor_sc: float = 0.1,
         factor_mag: float = 0.1,

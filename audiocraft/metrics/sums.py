@@ -54,26 +54,6 @@ class SiSdrSums(Moments):
         return 10 * math.log10((scale**2 * reference + epsilon) / (noise + epsilon))
 
 
-def si_sdr(estimate: torch.Tensor, reference: torch.Tensor, epsilon: float = 1e-8) -> torch.Tensor:
-    """Scale-invariant signal-to-distortion ratio in dB over the whole signal, mean removed.
-
-    Source: Le Roux et al. 2019, "SDR - half-baked or well done?". A silent estimate gives a large negative value.
-
-    Args:
-        estimate, reference: [B, C, T]; channels are taken as one long signal.
-        epsilon: floor of the mean powers.
-
-    Returns:
-        [B], higher is better.
-    """
-    values = []
-    for x, y in zip(estimate, reference):
-        sums = SiSdrSums()
-        sums.add(x, y)
-        values.append(sums.value(epsilon))
-    return torch.tensor(values, device=estimate.device)
-
-
 @lru_cache(maxsize=1)
 def _resolutions() -> tuple[STFTLoss, ...]:
     return tuple(MRSTFTLoss().resolutions)  # type: ignore[arg-type]
@@ -90,9 +70,7 @@ def stft_magnitudes(wav: torch.Tensor) -> list[torch.Tensor]:
     for one in _resolutions():
         losses = one.losses
         window = losses.window.to(wav.device)
-        magnitudes.append(
-            stft_magnitude(wav, losses.n_fft, losses.hop_length, losses.win_length, window, losses.normalized)
-        )
+        magnitudes.append(stft_magnitude(wav, losses.n_fft, losses.hop_length, window, losses.normalized))
     return magnitudes
 
 

@@ -20,27 +20,18 @@ from pathlib import Path
 from .. import __version__
 from ..checkpoints import local_t5, locate
 from ..checkpoints.card import CARD_FILE
-from ..checkpoints.checkpoint import numbered_checkpoints, resolve_checkpoint_path
-from ..checkpoints.export_config import export_config, with_codec, without_null_conditioners
+from ..checkpoints.checkpoint import load_checkpoint, numbered_checkpoints, resolve_checkpoint_path
+from ..checkpoints.configs import export_config, package_config, parse, with_codec, with_value
 from ..checkpoints.layouts import MODEL_FILES, ModelContent, is_ours, peer_files, safetensors_files, saving, text_file
-from ..checkpoints.weights import (
-    CODEC_FILE,
-    CONFIG_FILE,
-    LM_FILE,
-    WEIGHTS_FILE,
-    Package,
-    package_config,
-    read_package,
-    run_history,
-    select_state,
-)
+from ..checkpoints.locate import CODEC_FILE, CONFIG_FILE, LM_FILE, WEIGHTS_FILE
+from ..checkpoints.packages import Package, codec_of, codec_package, load_lm_model_ckpt
+from ..checkpoints.weights import inner, run_history, select_state
 from ..environment import AudioCraftEnvironment
 from ..errors import UserError
 from ..utils.files import read_json, write_files
-from ..utils.model_config import config_text
-from . import loaders
 from .genmodel import check_match
 from .lm import LMModel
+from .loaders import build_compression_model, build_lm_model
 
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -66,13 +57,13 @@ def export_lm(checkpoint_path: str | Path, out_file: str | Path, state: str | No
         UserError: no such checkpoint or state, a damaged file, a full disk.
     """
     package = _Run(Path(checkpoint_path), state).package("transformer_lm", "MusicGen")
-    return write_files({_file_in(out_file, LM_FILE): saving(package)})
+    return _write_one(package, out_file, LM_FILE)
 
 
 def export_encodec(checkpoint_path: str | Path, out_file: str | Path, state: str | None = None) -> Path:
     """Export the codec of a checkpoint of a compression run; as `export_lm`."""
     package = _Run(Path(checkpoint_path), state).package("encodec", "codec")
-    return write_files({_file_in(out_file, CODEC_FILE): saving(package)})
+    return _write_one(package, out_file, CODEC_FILE)
 
 
 def export_pretrained_compression_model(pretrained_encodec: str, out_file: str | Path) -> Path:
@@ -84,7 +75,13 @@ def export_pretrained_compression_model(pretrained_encodec: str, out_file: str |
     Raises:
         UserError: nothing by that name, or it cannot be written in the peer's layout.
     """
-    return write_files({_file_in(out_file, CODEC_FILE): saving(_codec_package(str(pretrained_encodec)))})
+    return _write_one(_exported_codec(str(pretrained_encodec)), out_file, CODEC_FILE)
+
+
+def _write_one(package: Package, out: str | Path, name: str) -> Path:
+    """Write a file of the peer's layout, by that name where `out` is a folder."""
+    out = Path(out)
+    return write_files({out / name if out.is_dir() else out: saving(package)})
 
 
 def export_model(
@@ -158,7 +155,7 @@ def read_model(model: str | Path, state: str | None = None, epoch: int | None = 
     if locate.shipped_codec(str(model)):
         return _codec_content(model)
     try:
-        package = loaders.load_lm_model_ckpt(model)
+        package = load_lm_model_ckpt(model)
     except locate.NoModel as missing:
         try:
             return _codec_content(model)
@@ -171,56 +168,98 @@ def read_model(model: str | Path, state: str | None = None, epoch: int | None = 
 def _is_run(path: Path) -> bool:
     if path.suffix == ".safetensors":
         return False
-    package = read_package(path)
-    return "model" in package and "exported" not in package
+    content = load_checkpoint(path)
+    return "model" in content and "exported" not in content
+
+
+class _Run:
+    """A run's checkpoint and the weights chosen from it."""
+
+    def __init__(self, path: Path, state: str | None) -> None:
+        self.path = path
+        self.checkpoint = load_checkpoint(path)
+        self.cfg = package_config(self.checkpoint, path)
+        self.state, self._weights = select_state(self.checkpoint, state, path)
+        self.history = run_history(self.checkpoint)
+
+    def package(self, section: str, kind: str) -> Package:
+        """What the export file will hold; the run's config must have `section`, else it is no run of that `kind`."""
+        if section not in self.cfg:
+            raise UserError(
+                f"{self.path} is not a checkpoint of a {kind} run (its config has no {section}); give another run"
+            )
+        text = export_config(parse(self.checkpoint["xp.cfg"]))
+        return {"best_state": self._weights, "xp.cfg": text, "path": self.path}
+
+    def facts(self, codec: str | None) -> dict[str, tp.Any]:
+        """What `export.json` says."""
+        return {
+            "run": self.checkpoint.get("xp.sig"),
+            "checkpoint": self.path.name,
+            "epoch": len(self.history) or None,
+            "state": self.state,
+            "codec": codec,
+            "metrics": self.history[-1] if self.history else {},
+            "version": __version__,
+        }
 
 
 def _run_content(path: Path, state: str | None) -> ModelContent:
-    taken = _Run(path, state)
-    if taken.state == "best" and _valid_samples(taken.cfg) <= 1:
+    run = _Run(path, state)
+    samples = [inner(run.cfg, *keys).get("num_samples") for keys in (("dataset", "valid"), ("dataset",))]
+    if run.state == "best" and (samples[0] or samples[1] or 0) in (0, 1):
         logger.warning("'best' was picked on one validation sample: that is noise; --state ema is the safer choice")
-    is_codec = taken.cfg.get("solver") == "compression"
-    codec = None if is_codec else locate.trained_codec(taken.cfg, path)
-    kept = codec == str(path.parent / CODEC_FILE)
-    facts = {
-        "run": taken.checkpoint.get("xp.sig"),
-        "checkpoint": path.name,
-        "epoch": len(taken.history) or None,
-        "state": taken.state,
-        "codec": config_text(taken.cfg, "compression_model_checkpoint") if kept else codec,
-        "metrics": taken.history[-1] if taken.history else {},
-        "version": __version__,
-    }
-    if codec is None:
-        own = taken.package("spectral" if "spectral" in taken.cfg else "encodec", "codec")
-        loaders.build_compression_model({**own, "path": path})
-        return ModelContent(own, facts=facts)
-    lm = taken.package("transformer_lm", "MusicGen")
-    built = loaders.build_lm_model({**lm, "path": path})
-    text, beside = local_t5.carried(lm["xp.cfg"], taken.cfg, local_t5.of_run(taken.cfg))
-    return ModelContent(_codec_package(codec, built), {**lm, "xp.cfg": text}, facts, beside)
+    if run.cfg.get("solver") == "compression":
+        own = run.package("spectral" if "spectral" in run.cfg else "encodec", "codec")
+        build_compression_model(own)
+        return ModelContent(own, facts=run.facts(None))
+    lm = run.package("transformer_lm", "MusicGen")
+    codec = codec_of(lm)
+    named = run.cfg.get("compression_model_checkpoint") if codec == str(path.parent / CODEC_FILE) else codec
+    text, beside = local_t5.carried(lm["xp.cfg"], run.cfg, local_t5.of_run(run.cfg))
+    built = build_lm_model(lm)
+    return ModelContent(_exported_codec(codec, built), {**lm, "xp.cfg": text}, run.facts(named), beside)
 
 
 def _lm_content(name: str | Path, package: Package, cfg: "DictConfig") -> ModelContent:
     """A language model as it is: its config's text says what the peer's builders are to make of it."""
     path = package["path"]
-    built = loaders.build_lm_model(package)
-    with loaders.config_errors(path):
-        t5s = local_t5.within(cfg, path.parent)
+    built = build_lm_model(package)
+    t5s = local_t5.within(cfg, path.parent)
     facts = _told_facts(path.parent) or _origin(name)
     if not isinstance(facts.get("codec"), str):
-        facts["codec"] = config_text(cfg, "compression_model_checkpoint")
+        facts["codec"] = str(cfg.get("compression_model_checkpoint") or "")
     text, beside = local_t5.carried(package["xp.cfg"], cfg, t5s)
     if path.resolve() in {file.resolve() for file in beside.values()}:
         raise UserError(f"{path} would be both the model and its T5; put the T5 into a folder of its own, ./t5")
-    lm = {**package, "xp.cfg": without_null_conditioners(with_codec(text, facts["codec"]))}
-    return ModelContent(_codec_package(loaders.codec_of(name, package), built), lm, facts, beside)
+    if not cfg.get("conditioners"):  # the peer fails on null
+        text = with_value(text, "conditioners", {})
+    lm = {**package, "xp.cfg": with_codec(text, facts["codec"])}
+    return ModelContent(_exported_codec(codec_of(package, name), built), lm, facts, beside)
 
 
 def _codec_content(name: str | Path) -> ModelContent:
-    package = loaders.codec_package(name)
+    package = codec_package(name)
     facts = _told_facts(package["path"].parent) or _origin(name)
-    return ModelContent(_peer_codec(package), facts=facts)
+    return ModelContent(_whole(package), facts=facts)
+
+
+def _exported_codec(name: str, lm: LMModel | None = None) -> Package:
+    """What the export file of a codec will hold: its name where the peer knows it, else the codec itself.
+
+    Raises:
+        UserError: the codec's codes are not those that the language model speaks.
+    """
+    package = codec_package(name, stop_at=PEER_CODECS)
+    return package if "pretrained" in package else _whole(package, lm)
+
+
+def _whole(package: Package, lm: LMModel | None = None) -> Package:
+    """A codec with all that the peer's builders look for in its config."""
+    codec = build_compression_model(package)
+    if lm is not None:
+        check_match(lm, codec)
+    return {**package, "xp.cfg": export_config(parse(package["xp.cfg"]))}
 
 
 def _origin(name: str | Path) -> dict[str, tp.Any]:
@@ -266,52 +305,3 @@ def find_checkpoint(run: str | Path, epoch: int | None = None) -> Path:
         have = f"epochs kept: {', '.join(map(str, kept))}" if kept else "none was kept, see checkpoint.save_every"
         raise UserError(f"{last.parent} has no checkpoint of epoch {epoch}; {have}")
     return kept[epoch]
-
-
-class _Run:
-    """A run's checkpoint and the weights chosen from it."""
-
-    def __init__(self, path: Path, state: str | None) -> None:
-        self.path = path
-        self.checkpoint = read_package(path)
-        self.cfg = package_config(self.checkpoint, path)
-        self.state, self._weights = select_state(self.checkpoint, state, path)
-        self.history = run_history(self.checkpoint)
-
-    def package(self, section: str, kind: str) -> Package:
-        """What the export file will hold; the run's config must have `section`, else it is no run of that `kind`."""
-        if section not in self.cfg:
-            raise UserError(
-                f"{self.path} is not a checkpoint of a {kind} run (its config has no {section}); give another run"
-            )
-        return {"best_state": self._weights, "xp.cfg": export_config(self.cfg)}
-
-
-def _codec_package(name: str, lm: LMModel | None = None) -> Package:
-    """What the export file of a codec will hold: its name where the peer knows it, else the codec itself.
-
-    Raises:
-        UserError: the codec's codes are not those that the language model speaks.
-    """
-    package = loaders.codec_package(name, stop_at=PEER_CODECS)
-    return package if "pretrained" in package else _peer_codec(package, lm)
-
-
-def _peer_codec(package: Package, lm: LMModel | None = None) -> Package:
-    """A codec with all that the peer's builders look for in its config."""
-    path = package["path"]
-    codec = loaders.build_compression_model(package)
-    if lm is not None:
-        check_match(lm, codec)
-    with loaders.config_errors(path):
-        return {**package, "xp.cfg": export_config(package_config(package, path))}
-
-
-def _file_in(out: str | Path, name: str) -> Path:
-    out = Path(out)
-    return out / name if out.is_dir() else out
-
-
-def _valid_samples(cfg: tp.Any) -> int:
-    dataset = cfg.get("dataset") or {}
-    return int((dataset.get("valid") or {}).get("num_samples") or dataset.get("num_samples") or 0)

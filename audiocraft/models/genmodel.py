@@ -7,10 +7,10 @@ from abc import ABC, abstractmethod
 import torch
 from torch.nn import functional as F
 
+from ..checkpoints.configs import trained_rate, trained_reach
 from ..errors import UserError
 from ..modules.conditioners import ConditioningAttributes
 from ..utils.device import fork_guard
-from ..utils.model_config import trained_rate, trained_reach
 from .codec import CompressionModel
 from .lm import LMModel
 

@@ -18,9 +18,8 @@ from ..modules.conditioners import (
     ConditioningAttributes,
     ConditioningProvider,
     ConditionType,
-    FusedConditions,
 )
-from ..modules.kv_cache import KVCache, NoHiddenState
+from ..modules.kv_cache import NoHiddenState
 from ..modules.sampling import SamplingParams
 from ..modules.transformer import StreamingTransformer, create_norm_fn
 
@@ -202,19 +201,6 @@ class LMModel(NoHiddenState, nn.Module):
         kept = self.att_dropout(self.cfg_dropout(list(conditions)))
         return self.condition_provider(self.condition_provider.tokenize(kept))
 
-    def hidden(self, sequence: Tensor, fused: FusedConditions, cache: KVCache | None = None) -> Tensor:
-        """What the heads look at, [B, S, D], for steps [B, K, S]; with a cache, the steps that follow those in it."""
-        x = torch.stack([emb(codes) for emb, codes in zip(self.emb, sequence.unbind(1))]).sum(0)
-        x = fused.enter(x, first=cache is None or cache.length == 0)
-        x = self.transformer(x, cross_attention_src=fused.cross, cache=cache)
-        x = x[:, -sequence.shape[2] :]  # without the prefix
-        return x if self.out_norm is None else self.out_norm(x)
-
-    def heads(self, hidden: Tensor, codebooks: Sequence[int] | None = None) -> Tensor:
-        """Logits [B, K, S, card] of the steps that follow `hidden` [B, S, D]; of some codebooks only, if given."""
-        codebooks = range(self.n_q) if codebooks is None else codebooks
-        return torch.stack([self.linears[q](hidden) for q in codebooks], dim=1)
-
     def forward(
         self,
         sequence: Tensor,
@@ -235,7 +221,12 @@ class LMModel(NoHiddenState, nn.Module):
             raise BadArgument(f"the model has {self.n_q} codebooks, got codes of {sequence.shape[1]}")
         if condition_tensors is None:
             condition_tensors = self.condition(conditions or [ConditioningAttributes()] * len(sequence))
-        return self.heads(self.hidden(sequence, self.fuser.gather(condition_tensors)))
+        fused = self.fuser.gather(condition_tensors)
+        x = torch.stack([emb(codes) for emb, codes in zip(self.emb, sequence.unbind(1))]).sum(0)
+        x = fused.enter(x, first=True)
+        x = self.transformer(x, cross_attention_src=fused.cross)[:, -sequence.shape[2] :]  # without the prefix
+        x = x if self.out_norm is None else self.out_norm(x)
+        return torch.stack([head(x) for head in self.linears], dim=1)
 
     def compute_predictions(
         self,

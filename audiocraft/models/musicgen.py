@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from ..errors import UserError
+from ..errors import BadArgument, UserError
 from ..utils import left_out
 from ..utils.device import resolve_device
+from ..utils.takes import Sampling
 from .genmodel import BaseGenModel
 
 # Short names of the peer's models on the hub.
@@ -40,6 +41,7 @@ class MusicGen(BaseGenModel):
         Raises:
             UserError: nothing by that name, damaged files, or a codec that does not match the language model.
         """
+        from ..checkpoints.packages import codec_of
         from . import builders, loaders
         from .fast import resolve_precision
 
@@ -55,7 +57,7 @@ class MusicGen(BaseGenModel):
             raise UserError(left_out.message(name))
         package = loaders.load_lm_model_ckpt(name)
         lm = loaders.build_lm_model(package, device)
-        codec_name = loaders.codec_of(name, package)
+        codec_name = codec_of(package, name)
         model = MusicGen(name, loaders.load_compression_model(codec_name, device), lm)
         model.set_precision(precision)
         model.files = {"model": str(package["path"]), "codec": codec_name}
@@ -94,12 +96,10 @@ class MusicGen(BaseGenModel):
         Raises:
             UserError: a value that makes no sense.
         """
-        if use_sampling and not temperature > 0:
-            raise UserError(
-                f"temperature {temperature:g} is not above 0; use a small one, or greedy (use_sampling=False)"
-            )
-        if top_k < 0 or not 0 <= top_p <= 1:
-            raise UserError(f"top_k {top_k} and top_p {top_p:g} do not work; top_k is 0 or more, top_p between 0 and 1")
+        try:
+            Sampling(temperature, top_k, top_p, greedy=not use_sampling)
+        except ValueError as error:
+            raise BadArgument(str(error)) from error
         if not 0 < duration < float("inf"):
             raise UserError(f"a duration of {duration:g} s is nothing; give seconds above 0")
         if duration > _LONGEST:

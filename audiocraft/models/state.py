@@ -54,7 +54,7 @@ class DecoderState:
         prompt_frames: those at the start that are not drawn.
         uniforms: one number per clip, step and codebook, float32 [B, S, K]; None when greedy.
         branches: see `Branch`.
-        graphs: CUDA graphs of the steps on these very tensors, see `StepGraphs`; neither copied nor saved.
+        graphs: CUDA graphs of the steps on these very tensors, see `graphs.run_step`; neither copied nor saved.
     """
 
     sequence: Tensor

@@ -34,7 +34,7 @@ def t5_width(name: str) -> int:
     config = Path(name) / "config.json"
     try:
         return int(read_json(config)["d_model"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         known = ", ".join(T5_WIDTHS)
         raise UserError(f"no T5 in {name}: give a folder with its config.json, or one of {known}") from None
 

@@ -5,14 +5,13 @@ features.onnx   the codec's decoder (onnx_codec), codes to features
 sound.onnx      and features to sound; of a spectral codec, instead of both, codec.npz and sines.py
 *.weights       the weights of each, mapped when it is loaded
 player.json     what a player has to know, and the files' sizes
-player.py …     the player, copied from `player/`
+player.py …     the player, copied from `player/`, and what it shares with the commands (takes)
 """
 
 import json
 import shutil
 import tempfile
 import typing as tp
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,8 @@ from ..models.export import export_model
 from ..models.genmodel import count_frames
 from ..models.lm import LMModel
 from ..models.musicgen import MusicGen
-from ..utils.files import atomic_path, is_disk_full
+from ..utils import takes
+from ..utils.files import atomic_path, disk_told
 from .codec import CodecParts, codec_parts
 from .graph import Graph
 from .lm import lm_graph
@@ -100,17 +100,9 @@ def export_named_player(
         return export_player(model, out_dir, quantize, replace)
 
 
-@contextmanager
-def _telling(out_dir: Path) -> tp.Iterator[None]:
-    """What the system says of the folder becomes a UserError."""
-    try:
-        yield
-    except OSError as error:
-        if is_disk_full(error):
-            raise UserError(
-                f"the disk is full, no player was written to {out_dir}; free some space and try again"
-            ) from error
-        raise UserError(f"{out_dir} cannot be written ({error.strerror}); give another --out") from error
+def _telling(out_dir: Path) -> tp.ContextManager[None]:
+    """Context in which what the system says of the folder becomes a UserError."""
+    return disk_told(f"the disk is full, no player was written to {out_dir}; free some space and try again", out_dir)
 
 
 def _write(out_dir: Path, graphs: dict[str, Graph], parts: CodecParts, facts: dict[str, tp.Any]) -> None:
@@ -123,7 +115,7 @@ def _write(out_dir: Path, graphs: dict[str, Graph], parts: CodecParts, facts: di
         if parts.tables:
             np.savez(folder / "codec.npz", **parts.tables)  # type: ignore[arg-type]
         facts["files"] = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
-        for file in [*sorted(PLAYER.glob("*.py")), *parts.modules]:
+        for file in [*sorted(PLAYER.glob("*.py")), Path(takes.__file__), *parts.modules]:
             shutil.copyfile(file, folder / file.name)
         # Without its facts a folder is no player: they go first and come last.
         (out_dir / FACTS_FILE).unlink(missing_ok=True)

@@ -1,37 +1,32 @@
-"""What every training run does: stages and epochs, stopping and going on."""
+"""What every training run does: epochs and stages, checkpoints, stopping and going on."""
 
-import logging
-import math
 import time
-from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext, suppress
+import typing as tp
 from pathlib import Path
-from typing import Any
 
 import flashy
 import torch
 from flashy import distrib
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader
+from torch import nn
 
+from .. import __version__
+from ..checkpoints.checkpoint import checkpoint_name
 from ..errors import UserError
-from ..utils.device import Autocast, resolve_device
 from ..utils.rng import rng_state, seed_everything, set_rng_state
-from .averages import AveragesMixin
-from .checkpoints import CheckpointMixin
-from .data import num_samples, split_batch_size
-from .divergence import Diverged
-from .interrupt import Interrupted, StopFlag
+from .checkpoints import Checkpoints, forecast_disk, weights_to_begin_with
+from .loop import Loop
 from .progress import Averager
-from .steps import StepsMixin
+from .stops import Diverged, Interrupted
 
 STAGES = ("train", "valid", "evaluate", "generate")
+# What stumbles over a state of another run, or over one that is damaged in a way that no checksum shows.
+_MISFITS = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
+# Attributes that a checkpoint holds beside those that a subclass registers; null where a run has none.
+_OTHERS = ("scaler", "ema", "best_state")
 
 
-class StandardSolver(StepsMixin, CheckpointMixin, AveragesMixin, ABC, flashy.BaseSolver):
+class StandardSolver(Loop):
     """A run: built from a configuration, resumed from its folder, trained by epochs.
 
     A subclass provides `build_model`, `build_dataloaders`, `run_step`, and `evaluate`, `generate` where it has them.
@@ -40,58 +35,14 @@ class StandardSolver(StepsMixin, CheckpointMixin, AveragesMixin, ABC, flashy.Bas
     the update, the schedule and the moving average. In validation it only returns metrics.
     """
 
-    model: nn.Module
-    optimizer: Optimizer
-    lr_scheduler: LRScheduler | None = None
-
     def __init__(self, cfg: DictConfig) -> None:
-        super().__init__()
-        self.cfg = cfg
-        self.logger = logging.getLogger(f"audiocraft.{cfg.solver}")
-        self.result_logger._logger = self.logger
-        # Flashy's store of media is not used; it makes an empty folder in that of the run.
-        self.result_logger._experiment_loggers.clear()
-        with suppress(OSError):
-            (Path(self.folder) / "outputs").rmdir()
-        self.device = resolve_device(cfg.device)
-        self._autocast = Autocast(cfg.autocast, cfg.autocast_dtype, self.device)
-        self.scaler = torch.amp.GradScaler(self.device.type) if self._autocast.needs_scaler else None
-        if cfg.num_threads:
-            torch.set_num_threads(cfg.num_threads)
-        seed_everything(cfg.seed + distrib.rank())
-        self.dataloaders: dict[str, DataLoader] = {}
-        self._start_averages()
-        self._training = False
-        self._stop = StopFlag()
         self.stopped_by: int | None = None
-        # Position inside the epoch: steps of the train stage done, and their averages.
-        self._steps_done = 0
-        self._train_average = Averager()
         self._last_save = time.monotonic()
-        self.build_model()
-        if distrib.is_distributed():
-            distrib.broadcast_model(self.model)
-        self.initialize_ema()
-        self.build_dataloaders()
+        super().__init__(cfg)
+        self.checkpoints = Checkpoints(Path(self.folder), cfg.checkpoint)
         self._start_loggers()
 
-    # What a subclass provides.
-
-    @abstractmethod
-    def build_model(self) -> None:
-        """Set `model`, `optimizer` and `lr_scheduler`, and register what belongs into a checkpoint."""
-
-    @abstractmethod
-    def build_dataloaders(self) -> None:
-        """Fill `dataloaders`; a stage without a loader is skipped."""
-
-    @abstractmethod
-    def run_step(self, idx: int, batch: Any, metrics: dict) -> dict:
-        """One step of training or validation (`is_training` tells which); returns `metrics`, filled.
-
-        Values are numbers or scalar tensors. `loss` and `ce` are watched: where one is no longer finite, training stops
-        within some steps, and nothing is saved in between.
-        """
+    # What a subclass may provide.
 
     def show(self) -> None:
         """Log what is about to be trained."""
@@ -105,102 +56,202 @@ class StandardSolver(StepsMixin, CheckpointMixin, AveragesMixin, ABC, flashy.Bas
         """The generate stage; returns its metrics."""
         return {}
 
-    @property
-    def best_metric_name(self) -> str:
-        """Metric of the valid stage that says which epoch was best (lower is better)."""
-        return "loss"
-
     def get_formatter(self, stage_name: str) -> flashy.Formatter:
         """How the summary of a stage writes its metrics."""
         return flashy.Formatter({"lr": ".2e", "duration": ".1f", "samples": ".0f"}, default_format=".4g")
 
-    # What a subclass uses.
+    def load_from_pretrained(self, name: str) -> dict[str, tp.Any]:
+        """State dict of the model called `//pretrained/NAME`."""
+        raise UserError(f"continue_from=//pretrained/{name} is not possible for {self.cfg.solver}; give a path")
 
-    @property
-    def autocast(self) -> AbstractContextManager:
-        """Context of mixed precision; does nothing where it is off."""
-        return self._autocast()
+    def check_origin(self, source: str, cfg: DictConfig) -> None:
+        """Refuse a run to continue from, of the config `cfg`, whose weights fit and yet mean something else."""
 
-    @property
-    def is_training(self) -> bool:
-        """Whether the present stage updates weights."""
-        return self._training
-
-    @property
-    def log_updates(self) -> int:
-        """Progress lines per stage."""
-        return self.cfg.logging.log_updates
-
-    @property
-    def updates_per_epoch(self) -> int:
-        """Updates in one epoch: `optim.updates_per_epoch`, or fewer where the training segments do not last."""
-        steps = num_samples(self.cfg, "train") // split_batch_size(self.cfg, "train")
-        asked = self.cfg.optim.updates_per_epoch
-        return max(1, min(asked, steps) if asked else steps)
-
-    @property
-    def total_updates(self) -> int:
-        """Updates in the whole run."""
-        return self.cfg.optim.epochs * self.updates_per_epoch
-
-    @property
-    def global_step(self) -> int:
-        """Updates done so far."""
-        return (self.epoch - 1) * self.updates_per_epoch + self._steps_done
+    def log_model_summary(self, model: nn.Module) -> None:
+        """Log the number of parameters and the memory they take."""
+        count = sum(parameter.numel() for parameter in model.parameters())
+        size = sum(tensor.nbytes for tensor in model.state_dict().values())
+        self.logger.info("%s with %s parameters (%.1f MB)", type(model).__name__, f"{count:,}", size / 1e6)
 
     @property
     def _trained_epochs(self) -> int:
         """The epoch whose weights these are, also where a stage runs on its own."""
         return self.epoch if self._steps_done else self.epoch - 1
 
-    def log_model_summary(self, model: nn.Module) -> None:
-        """Log the number of parameters and the memory they take."""
-        count = sum(parameter.numel() for parameter in model.parameters())
-        size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-        self.logger.info("%s with %s parameters (%.1f MB)", type(model).__name__, f"{count:,}", size / 1e6)
+    # State.
 
-    def check_stop(self) -> None:
-        """Call this between the items of a long stage: raises where the user asked the run to stop.
+    def state_dict(self) -> dict[str, tp.Any]:
+        """Everything a run needs to go on: tensors, numbers, strings, lists and dicts only."""
+        state = super().state_dict()
+        state["xp.cfg"] = OmegaConf.to_yaml(self.cfg)
+        state["version"] = __version__
+        state["epoch_state"] = {
+            "epoch": self.epoch,
+            "steps_done": self._steps_done,
+            "average": self._train_average.state_dict(),
+            "stages": self._pending_metrics,
+        }
+        for name in _OTHERS:
+            source = getattr(self, name)
+            state[name] = None if source is None else source.state_dict()
+        state["rng"] = {"global": rng_state()}
+        return state
 
-        In a distributed run only the train stage stops inside; elsewhere processes may have different numbers of items.
+    def load_state_dict(self, state: dict[str, tp.Any]) -> None:
+        """Take over what `state_dict` gave.
+
+        Raises:
+            UserError: the state is of another model, or none.
         """
-        if self._training or not distrib.is_distributed():
-            self._stop.check()
+        if not isinstance(state, dict) or not {"model", "optimizer", "history"} <= state.keys():
+            raise UserError(
+                f"the checkpoint in {self.folder} is none of a training run; put the right one back, or give "
+                "label=NAME for a new run folder"
+            )
+        state = {name: value for name, value in state.items() if value is not None}
+        inside, rng = state.pop("epoch_state", None), state.pop("rng", None)
+        others = {name: state.pop(name, None) for name in (*_OTHERS, "xp.cfg", "xp.sig", "version")}
+        try:
+            if not all(isinstance(stages, dict) for epoch in state["history"] for stages in epoch.values()):
+                raise ValueError("its history is none")
+            super().load_state_dict(state)
+            for name in _OTHERS:
+                if others[name] and getattr(self, name) is not None:
+                    getattr(self, name).load_state_dict(others[name])
+            if rng:
+                set_rng_state(rng["global"])
+                if distrib.rank():
+                    # The checkpoint has the state of the first process; the others draw numbers of their own.
+                    seed_everything(self.cfg.seed + distrib.rank() + 1000 * len(self.history))
+            if inside:
+                self._steps_done = int(inside["steps_done"])
+                self._train_average.load_state_dict(inside["average"])
+                self._pending_metrics = dict(inside["stages"])
+        except _MISFITS as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
+            raise UserError(
+                f"the checkpoint in {self.folder} does not fit this model ({reason}); give the settings it was trained "
+                "with, or label=NAME for a new run folder"
+            ) from error
 
-    def optimizer_step(self, loss: Tensor) -> dict[str, Any]:
-        """Backward pass and one update from `loss`.
+    # Files.
 
-        Exchanges gradients between processes, unscales, clips to `optim.max_norm`, updates, steps the schedule, and
-        takes the weights into the moving average every `optim.ema.updates` updates.
+    def checkpoint_path_with_name(self, name: str) -> Path:
+        """`checkpoint_NAME.th` in the run's folder."""
+        return Path(self.folder) / checkpoint_name(name)
 
-        Returns:
-            `lr` of this update and `grad_norm` before clipping.
+    def epoch_checkpoint_path(self, epoch: int) -> Path:
+        """`checkpoint_EPOCH.th` in the run's folder."""
+        return self.checkpoint_path_with_name(str(epoch))
+
+    def commit(self, save_checkpoints: bool = True) -> None:
+        """Close the epoch: its metrics join the history, checkpoints are written."""
+        self.history.append(self._pending_metrics)
+        self._start_epoch()
+        self._steps_done = 0
+        self._train_average = Averager()
+        if save_checkpoints:
+            self.save_checkpoints()
+        if distrib.is_rank_zero():
+            self.xp.link.update_history(self.history)
+
+    def save_checkpoints(self, numbered: bool = True) -> None:
+        """Write checkpoints in the first process, while the others wait.
+
+        Args:
+            numbered: False inside an epoch, see `Checkpoints.write`.
+
+        Raises:
+            Diverged: the weights are not worth it.
         """
-        scaled = loss if self.scaler is None else self.scaler.scale(loss)
-        eager = distrib.is_distributed() and self.cfg.optim.get("eager_sync", False)
-        with distrib.eager_sync_model(self.model) if eager else nullcontext():
-            scaled.backward()
-        if distrib.is_distributed() and not eager:
-            distrib.sync_model(self.model)
-        metrics: dict[str, Any] = {"lr": self.optimizer.param_groups[0]["lr"]}
-        if self.scaler is not None:
-            self.scaler.unscale_(self.optimizer)
-        # Without a limit nothing is clipped, and the norm still tells when gradients are no numbers.
-        limit = self.cfg.optim.max_norm or math.inf
-        metrics["grad_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        if self.scaler is None:
-            self.optimizer.step()
+        self._check_weights()
+        self._last_save = time.monotonic()
+        if distrib.is_rank_zero():
+            self.checkpoints.write(self.state_dict, self.epoch - 1 if numbered else None)
+        distrib.barrier()
+
+    def after_step(self) -> None:
+        """Write checkpoint.th if `checkpoint.every_minutes` have passed; not where a stage runs on its own.
+
+        Raises:
+            Diverged: a loss since the last look was not a number.
+        """
+        minutes = self.cfg.checkpoint.every_minutes
+        if not minutes or self.cfg.execute_only:
+            return
+        due = time.monotonic() - self._last_save >= 60 * minutes
+        if distrib.is_distributed():
+            # The first process says for all; asking at every step would cost more than it is worth.
+            due = self._steps_done % 20 == 0 and distrib.broadcast_object(due)
+        if due:
+            self._check_losses()
+            self.save_checkpoints(numbered=False)
+
+    def load_checkpoints(self) -> dict[str, tp.Any] | None:
+        """State of this run as last written, or None if it has not begun.
+
+        Raises:
+            UserError: checkpoint.th is gone or damaged while the run has begun.
+        """
+        state = self.checkpoints.load()
+        if state is None:
+            # A run with a history but without checkpoints has lost them; its history is not overwritten.
+            self.xp.link.load()
+            if self.history and self.cfg.checkpoint.save_last:
+                raise UserError(
+                    f"checkpoint.th is missing in {self.folder}, though {len(self.history)} epochs were trained; "
+                    "put it back, remove the folder to begin anew, or give label=NAME for another one"
+                )
+            self.history.clear()
+        return state
+
+    def restore(self) -> bool:
+        """Go on from this run's checkpoint, else begin from `continue_from`; True if there was a checkpoint."""
+        state = self.load_checkpoints()
+        if state is None:
+            if self.cfg.continue_from:
+                self._continue_from(str(self.cfg.continue_from))
+            return False
+        self.load_state_dict(state)
+        inside = self._steps_done or self._pending_metrics
+        if distrib.is_rank_zero():
+            self.xp.link.update_history(self.history)
+            if not inside and not self.cfg.execute_only:
+                self.checkpoints.finish(len(self.history))
+        if self._steps_done:
+            self.logger.info("Going on in epoch %d after %d steps", self.epoch, self._steps_done)
         else:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.lr_scheduler is not None:
-            self.lr_scheduler.step()
-        if self.ema is not None and (self.global_step + 1) % self.cfg.optim.ema.updates == 0:
-            self.ema.step()
-        return metrics
+            self.logger.info("Going on after epoch %d", len(self.history))
+        return True
 
-    # Stages.
+    def _continue_from(self, source: str) -> None:
+        """Begin a new run from the weights of another (the averaged ones where there are any) or of a model."""
+        weights = weights_to_begin_with(source, self.load_from_pretrained, self.check_origin)
+        try:
+            self.model.load_state_dict(weights)
+        except RuntimeError as error:
+            # The second line is the first that torch complains of.
+            reason = [*str(error).splitlines(), ""][1].strip() or str(error)
+            reason = reason if len(reason) <= 150 else f"{reason[:148]} …"
+            raise UserError(
+                f"continue_from={source} is another model than this one ({reason}); "
+                "give the same model settings, or begin anew (continue_from=null, codec train --from nothing)"
+            ) from error
+        if self.ema is not None:
+            self.ema.reset()
+        self.logger.info("Beginning with the weights of %s", source)
+
+    def _start_loggers(self) -> None:
+        if not self.cfg.logging.log_tensorboard or not distrib.is_rank_zero():
+            return
+        try:
+            import torch.utils.tensorboard  # noqa: F401
+        except ImportError:
+            self.logger.info("TensorBoard is not installed, so it is not fed; pip install tensorboard if you want it")
+            return
+        self.init_tensorboard(**OmegaConf.to_container(self.cfg.tensorboard, resolve=True))  # type: ignore[arg-type]
+
+    # Stages and epochs.
 
     def should_run_stage(self, stage_name: str) -> bool:
         """Whether a stage is due: at multiples of its `every` and in the last epoch; never if that is null."""
@@ -234,7 +285,7 @@ class StandardSolver(StepsMixin, CheckpointMixin, AveragesMixin, ABC, flashy.Bas
         """One epoch, from where it was left."""
         if "train" not in self._pending_metrics:
             self.run_stage("train", self.train)
-            self._save_in_time()
+            self.after_step()
         for stage in ("valid", "evaluate", "generate"):
             if stage in self._pending_metrics or stage not in self.dataloaders:
                 continue
@@ -263,7 +314,10 @@ class StandardSolver(StepsMixin, CheckpointMixin, AveragesMixin, ABC, flashy.Bas
             self.logger.info("This run is finished (%d epochs). Train it longer with optim.epochs=%d", done, 2 * done)
             return
         self.show()
-        self.forecast_disk()
+        if distrib.is_rank_zero():
+            sounds = len(self.dataloaders["generate"].dataset) if "generate" in self.dataloaders else 0  # type: ignore
+            trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+            forecast_disk(Path(self.folder), self.state_dict(), trained, self.cfg, sounds)
         with self._stop.watching():
             try:
                 while not self.should_stop_training():
@@ -289,7 +343,7 @@ class StandardSolver(StepsMixin, CheckpointMixin, AveragesMixin, ABC, flashy.Bas
         if "train" not in self._pending_metrics or isinstance(error, Diverged) or not distrib.is_rank_zero():
             return
         try:
-            self.write_checkpoint(numbered=False)
+            self.checkpoints.write(self.state_dict)
         except Exception as second:
             # The error that led here is the one to be told.
             self.logger.warning("The weights of this epoch could not be saved: %s", second)
@@ -317,13 +371,3 @@ class StandardSolver(StepsMixin, CheckpointMixin, AveragesMixin, ABC, flashy.Bas
             except Interrupted as stop:
                 self.stopped_by = stop.signum
                 self.logger.info("Stopped during %s; nothing was changed", stage)
-
-    def _start_loggers(self) -> None:
-        if not self.cfg.logging.log_tensorboard or not distrib.is_rank_zero():
-            return
-        try:
-            import torch.utils.tensorboard  # noqa: F401
-        except ImportError:
-            self.logger.info("TensorBoard is not installed, so it is not fed; pip install tensorboard if you want it")
-            return
-        self.init_tensorboard(**OmegaConf.to_container(self.cfg.tensorboard, resolve=True))  # type: ignore[arg-type]

@@ -4,10 +4,18 @@ from omegaconf import DictConfig
 
 from ..errors import UserError
 from ..utils.left_out import missing
-from .adversaries import get_adversarial_losses, get_adversary, get_balancer
 from .base import StandardSolver
 from .data import DatasetType, get_audio_datasets
-from .optimizers import get_ema, get_loss, get_lr_scheduler, get_optim_parameter_groups, get_optimizer
+from .optimizers import (
+    get_adversarial_losses,
+    get_adversary,
+    get_balancer,
+    get_ema,
+    get_loss,
+    get_lr_scheduler,
+    get_optim_parameter_groups,
+    get_optimizer,
+)
 
 __all__ = [
     "DatasetType",

@@ -1,8 +1,9 @@
 """Training of a codec: reconstruct what goes in, through the quantiser, under time and spectral losses."""
 
+import math
 import typing as tp
 from contextlib import AbstractContextManager, nullcontext
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 import flashy
@@ -17,14 +18,17 @@ from ..errors import UserError
 from ..metrics import codebook_usage, log_mel_distance, si_sdr
 from ..models import builders, loaders
 from ..models.codec import CompressionModel
-from .adversaries import get_adversarial_losses, get_balancer
+from ..models.encodec import EncodecModel
+from ..quantization import ResidualVectorQuantizer
 from .base import StandardSolver
-from .codebook_start import start_codebooks
-from .data import DatasetType, get_audio_datasets
-from .optimizers import get_loss, get_lr_scheduler, get_optimizer
+from .data import DatasetType, get_audio_datasets, start_loader
+from .optimizers import get_adversarial_losses, get_balancer, get_loss, get_lr_scheduler, get_optimizer
 from .progress import Averager
 
 ADVERSARIAL = ("adv", "feat")
+# Latents per code from which k-means starts codebooks. One batch of a small codec has fewer latents than a codebook has
+# codes: most would start as a copy of one latent.
+VECTORS_PER_CODE = 8
 
 
 def loss_weights(cfg: DictConfig) -> dict[str, float]:
@@ -105,8 +109,39 @@ class CompressionSolver(StandardSolver):
 
     def train(self) -> dict:
         """The train stage; a codec from nothing gets codebooks to start with."""
-        start_codebooks(self)
+        self.start_codebooks()
         return super().train()
+
+    @torch.no_grad()
+    def start_codebooks(self) -> None:
+        """Start the codebooks, if they have not, by k-means over latents of the first batches of the train split.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        model = self.model
+        if not isinstance(model, EncodecModel) or not isinstance(model.quantizer, ResidualVectorQuantizer):
+            return
+        if not model.quantizer.vq.started:
+            latents = self.first_vectors(lambda wav: model.encoder(model.preprocess(wav)[0]), VECTORS_PER_CODE)
+            model.quantizer.vq.start_(torch.cat(latents), len(latents[0]) * flashy.distrib.world_size())
+
+    def first_vectors(self, code: tp.Callable[[torch.Tensor], torch.Tensor], per_code: int) -> list[torch.Tensor]:
+        """What `code`, of wav [B, C, T] → [B, D, F], makes of the first batches of the train split: a tensor [B * F, D]
+        each, and in all processes together at least `per_code` vectors for each code of a codebook, if there are."""
+        loader = self.dataloaders["train"]
+        assert loader.batch_size is not None
+        frames = math.ceil(self.cfg.dataset.segment_duration * self.model.frame_rate) * loader.batch_size
+        wanted = math.ceil(per_code * self.model.cardinality / (frames * flashy.distrib.world_size()))
+        batches = min(start_loader(loader, self.epoch), self.updates_per_epoch, wanted)
+        found = []
+        for wav, _ in self.log_progress("codebooks", islice(self.fetch(loader), batches), total=batches):
+            found.append(code(wav.to(self.device)).transpose(1, 2).flatten(0, 1))
+            self.check_stop()
+        self.logger.info(
+            "The codebooks start from k-means over %d vectors of %d batches", sum(map(len, found)), batches
+        )
+        return found
 
     def run_step(self, idx: int, batch: tuple[torch.Tensor, list[tp.Any]], metrics: dict) -> dict:
         """One step on wav [B, C, T] and its infos.

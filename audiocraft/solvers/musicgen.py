@@ -1,8 +1,7 @@
 """Training of a language model over the codes of a codec (arXiv 2306.05284)."""
 
-from collections.abc import Sequence
+import typing as tp
 from pathlib import Path
-from typing import Any
 
 import flashy
 import torch
@@ -13,16 +12,12 @@ from torch.nn import functional as F
 from ..checkpoints import local_t5
 from ..checkpoints.weights import with_own_attention_names
 from ..data.token_cache import TokenCache
-from ..data.token_dataset import TokenDataset
 from ..environment import AudioCraftEnvironment
 from ..errors import UserError
 from ..models import builders
-from ..models.codec import CompressionModel
 from ..models.codec_init import get_codebooks, init_from_codebooks
-from ..models.lm import LMModel
 from ..models.loaders import load_lm_model_ckpt
 from ..modules.conditioners import ConditioningAttributes
-from .base import StandardSolver
 from .data import DatasetType, get_audio_datasets, get_source, needs_split
 from .optimizers import get_lr_scheduler, get_optimizer
 from .run_codec import fit_codec, load_codec
@@ -57,12 +52,9 @@ def compute_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor) -> tupl
     return torch.stack(means).mean(), [mean.detach() for mean in means]
 
 
-class MusicGenSolver(GenerateStage, StandardSolver):
+class MusicGenSolver(GenerateStage):
     """Solver of `solver=musicgen/…`: segments of codes, from the token cache or coded on the way, and what they are
     conditioned on."""
-
-    model: LMModel
-    compression_model: CompressionModel
 
     @property
     def best_metric_name(self) -> str:
@@ -121,7 +113,7 @@ class MusicGenSolver(GenerateStage, StandardSolver):
             self._durations()  # what is wrong is said now, not after an epoch
         self.dataloaders = get_audio_datasets(cfg, DatasetType.MUSIC, prepare)
 
-    def _with_tokens(self, datasets: dict[str, Any]) -> dict[str, Any]:
+    def _with_tokens(self, datasets: dict[str, tp.Any]) -> dict[str, tp.Any]:
         """The datasets with codes in place of waves."""
         assert self.token_cache_dir is not None
         cache = TokenCache(self.token_cache_dir, self.compression_model)
@@ -141,9 +133,9 @@ class MusicGenSolver(GenerateStage, StandardSolver):
                     "which says why"
                 )
         hop = self.compression_model.hop_length
-        return {split: TokenDataset.of(dataset, report.tokens, hop) for split, dataset in datasets.items()}
+        return {split: dataset.reading(report.tokens, hop) for split, dataset in datasets.items()}
 
-    def _compare_rates(self, rates: dict[str, int], datasets: dict[str, Any]) -> None:
+    def _compare_rates(self, rates: dict[str, int], datasets: dict[str, tp.Any]) -> None:
         """Say so if files that were just read have other sample rates than their manifest gives them."""
         said = {item.path: item.sample_rate for dataset in datasets.values() for item in dataset.meta}
         wrong = [path for path, rate in rates.items() if said[path] != rate]
@@ -153,40 +145,38 @@ class MusicGenSolver(GenerateStage, StandardSolver):
             self.logger.warning(text, wrong[0], rates[wrong[0]], said[wrong[0]], more)
 
     @property
-    def _padding(self) -> Tensor:
-        """What stands for padding among the codes of one frame: [K]."""
-        if self.cfg.tokens.padding_with_special_token:
-            return torch.full((self.model.n_q,), self.model.special_token_id)
-        if self._silence is None:
+    def _silence(self) -> Tensor:
+        """Codes of silence: [K, 1]."""
+        if self._silent_codes is None:
             codec = self.compression_model
             with torch.no_grad():
                 codes, _ = codec.encode(torch.zeros(1, codec.channels, codec.sample_rate, device=self.device))
-            self._silence = codes[0, :, codes.shape[-1] // 2].cpu()
-        return self._silence
+            self._silent_codes = codes[0, :, codes.shape[-1] // 2, None]
+        return self._silent_codes
 
-    _silence: Tensor | None = None
+    _silent_codes: Tensor | None = None
 
-    def get_tokens(self, batch: tuple[Tensor, Sequence[Any]]) -> tuple[Tensor, Tensor]:
-        """Codes int64 [B, K, F] of a batch, and which frames are audio throughout, bool [B, F]."""
-        wav, infos = batch
-        hop = self.compression_model.hop_length
-        cached = [info.audio_tokens for info in infos if info.audio_tokens is not None]
-        if len(cached) == len(infos):
-            frames = max(1, *(info.total_frames // hop for info in infos))
-            tokens = self._padding[None, :, None].repeat(len(infos), 1, frames)
-            for row, codes in zip(tokens, cached):
-                row[:, : codes.shape[-1]] = codes
-            tokens = tokens.to(self.device, non_blocking=True)
-        else:
+    def get_tokens(self, batch: tuple[Tensor, tp.Sequence[tp.Any]]) -> tuple[Tensor, Tensor]:
+        """Codes int64 [B, K, F] of a batch, and which frames are audio throughout, bool [B, F].
+
+        Codes from the cache end with the audio; silence stands for what is beyond, or the special token.
+        """
+        given, infos = batch
+        tokens = given.to(self.device, non_blocking=True)
+        cached = not given.is_floating_point()
+        if not cached:
             with torch.no_grad():
-                tokens, _ = self.compression_model.encode(wav.to(self.device, non_blocking=True))
+                tokens, _ = self.compression_model.encode(tokens)
+        hop = self.compression_model.hop_length
         audio = torch.tensor([(info.n_frames + ROUNDING_SAMPLES) // hop for info in infos])
         mask = (torch.arange(tokens.shape[-1]) < audio[:, None]).to(self.device, non_blocking=True)
         if self.cfg.tokens.padding_with_special_token:
             tokens = tokens.masked_fill(~mask[:, None], self.model.special_token_id)
+        elif cached:
+            tokens = tokens.where(mask[:, None], self._silence)
         return tokens, mask
 
-    def get_attributes(self, infos: Sequence[Any]) -> list[ConditioningAttributes]:
+    def get_attributes(self, infos: tp.Sequence[tp.Any]) -> list[ConditioningAttributes]:
         """What each clip of a batch is conditioned on; empty for a model without conditioners."""
         if len(self.model.condition_provider.conditioners) == 0:
             return []
@@ -194,8 +184,8 @@ class MusicGenSolver(GenerateStage, StandardSolver):
 
     # Stages.
 
-    def run_step(self, idx: int, batch: tuple[Tensor, Sequence[Any]], metrics: dict) -> dict:
-        """One step on waves [B, C, T] and their infos, or empty waves and infos with codes.
+    def run_step(self, idx: int, batch: tuple[Tensor, tp.Sequence[tp.Any]], metrics: dict) -> dict:
+        """One step on waves [B, C, T] or codes [B, K, F] and their infos.
 
         Metrics: `ce` (nats) and `ppl`, also for each codebook as `ce_q1`, `ppl_q1` and on; in training `lr` and
         `grad_norm`.
@@ -220,6 +210,6 @@ class MusicGenSolver(GenerateStage, StandardSolver):
 
     # Weights from elsewhere.
 
-    def load_from_pretrained(self, name: str) -> dict[str, Any]:
+    def load_from_pretrained(self, name: str) -> dict[str, tp.Any]:
         """Weights of a language model on the hub or in a model folder."""
         return with_own_attention_names(load_lm_model_ckpt(name)["best_state"])

@@ -7,7 +7,7 @@ from flashy import distrib
 from omegaconf import DictConfig
 
 from ..checkpoints import locate
-from ..checkpoints.weights import CODEC_FILE
+from ..checkpoints.locate import CODEC_FILE
 from ..errors import UserError
 from ..models.codec import CompressionModel
 from ..models.export import export_pretrained_compression_model

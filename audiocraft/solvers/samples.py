@@ -3,9 +3,9 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+import typing as tp
+from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from flashy import distrib
@@ -16,13 +16,11 @@ from .. import __version__
 from ..data.audio import audio_write
 from ..data.audio_utils import convert_audio
 from ..errors import UserError
+from ..models.codec import CompressionModel
+from ..models.lm import LMModel
 from ..modules.conditioners import ConditioningAttributes
 from ..utils.files import atomic_path
-
-if TYPE_CHECKING:
-    from .base import StandardSolver as _Base
-else:
-    _Base = object
+from .base import StandardSolver
 
 # Seeds of different processes lie this far apart.
 PROCESS_SEEDS = 1_000_000
@@ -32,17 +30,23 @@ SAMPLING_KEYS = ("use_sampling", "temp", "top_k", "top_p")
 KINDS = {"free": "unprompted_samples", "prompted": "prompted_samples", "reference": "gen_gt_samples"}
 
 
-class GenerateStage(_Base):
+class GenerateStage(StandardSolver):
     """Writes samples into `samples/EPOCH` of the run's folder, each with a JSON that says what made it.
 
     Names: `NNN_free`, `NNN_prompted` (begins with real audio, which its JSON names) and `NNN_reference` (that segment
     itself, coded and decoded). Clip NNN has the same seed in every epoch, so that epochs can be compared.
     """
 
-    model: Any
-    compression_model: Any
-    get_tokens: Callable[..., tuple[Tensor, Tensor]]
-    get_attributes: Callable[..., list[ConditioningAttributes]]
+    model: LMModel
+    compression_model: CompressionModel
+
+    @abstractmethod
+    def get_tokens(self, batch: tuple[Tensor, tp.Sequence[tp.Any]]) -> tuple[Tensor, Tensor]:
+        """Codes int64 [B, K, F] of a batch, and which frames are audio throughout, bool [B, F]."""
+
+    @abstractmethod
+    def get_attributes(self, infos: tp.Sequence[tp.Any]) -> list[ConditioningAttributes]:
+        """What each clip of a batch is conditioned on; empty for a model without conditioners."""
 
     def generate(self) -> dict:
         """The stage; returns how many samples were written."""
@@ -103,16 +107,16 @@ class GenerateStage(_Base):
 
     def run_generate_step(
         self,
-        batch: tuple[Tensor, Sequence[Any]],
+        batch: tuple[Tensor, tp.Sequence[tp.Any]],
         gen_duration: float,
         prompt_duration: float | None = None,
         remove_prompt: bool = False,
-        **generation_params: Any,
-    ) -> dict[str, Any]:
+        **generation_params: tp.Any,
+    ) -> dict[str, tp.Any]:
         """Generate one clip per item of a batch.
 
         Args:
-            batch: waves [B, C, T] and infos, or infos with codes.
+            batch: waves [B, C, T] or codes [B, K, F], and infos.
             gen_duration: length of the clips in seconds, prompt included.
             prompt_duration: seconds of each item to begin with, less where the item is padding; None for nothing.
             remove_prompt: leave the prompt out of the wave.
@@ -148,29 +152,29 @@ class GenerateStage(_Base):
 
     def _one_by_one(
         self,
-        tokens: Any,
+        tokens: tp.Any,
         prompt_frames: list[int],
         attributes: list[ConditioningAttributes],
         seed: int | None = None,
-        callback: Callable[[int, int], None] | None = None,
-        **params: Any,
+        callback: tp.Callable[[int, int], None] | None = None,
+        **params: tp.Any,
     ) -> Tensor:
         """Codes [B, K, F] from prompts of different lengths; the same as if they had been generated together."""
-        out = []
+        out: list[Tensor] = []
         count = len(prompt_frames)
+
+        def report(step: int, steps: int) -> None:
+            assert callback is not None
+            callback(len(out) * steps + step, count * steps)
+
         for i, length in enumerate(prompt_frames):
-            out.append(
-                self.model.generate(
-                    tokens[i : i + 1, :, :length] if length else None,
-                    attributes[i : i + 1],
-                    seed=None if seed is None else seed + i,
-                    callback=None if callback is None else lambda n, of, i=i: callback(i * of + n, count * of),
-                    **params,
-                )
-            )
+            prompt = tokens[i : i + 1, :, :length] if length else None
+            own = None if seed is None else seed + i
+            told = None if callback is None else report
+            out.append(self.model.generate(prompt, attributes[i : i + 1], seed=own, callback=told, **params))
         return torch.cat(out)
 
-    def _decode_reference(self, batch: tuple[Tensor, Sequence[Any]], duration: float) -> dict[str, Any]:
+    def _decode_reference(self, batch: tuple[Tensor, tp.Sequence[tp.Any]], duration: float) -> dict[str, tp.Any]:
         """The segments of a batch themselves, coded and decoded, without their padding."""
         codec = self.compression_model
         tokens, audio = self.get_tokens(batch)
@@ -202,7 +206,7 @@ class GenerateStage(_Base):
     def _seed(self, index: int) -> int:
         return self.cfg.seed + PROCESS_SEEDS * distrib.rank() + index
 
-    def _reporter(self, ticks: Iterator[int]) -> Callable[[int, int], None]:
+    def _reporter(self, ticks: tp.Iterator[int]) -> tp.Callable[[int, int], None]:
         """A callback that moves the progress by a hundred units in all, and stops where the user asked to."""
         done = 0
 
@@ -217,7 +221,7 @@ class GenerateStage(_Base):
 
     # Files.
 
-    def _facts(self, kind: str, info: Any, prompt_frames: int) -> dict[str, Any]:
+    def _facts(self, kind: str, info: tp.Any, prompt_frames: int) -> dict[str, tp.Any]:
         """What a sample's JSON says."""
         seconds = prompt_frames / self.compression_model.frame_rate
         prompt = {"file": str(info.meta.path), "seek_time": info.seek_time, "duration": seconds}
@@ -236,12 +240,12 @@ class GenerateStage(_Base):
             facts["prompt"] = {**prompt, "removed": self.cfg.generate.lm.remove_prompts}
         return facts | ({"text": texts[0]} if texts else {})
 
-    def _write(self, name: str, wav: Tensor, facts: dict[str, Any]) -> None:
+    def _write(self, name: str, wav: Tensor, facts: dict[str, tp.Any]) -> None:
         """Sound and JSON of one sample."""
         folder = Path(self.folder) / self.cfg.generate.path / str(self._trained_epochs)
         if distrib.is_distributed():
             name = f"{distrib.rank()}_{name}"
-        audio: Any = OmegaConf.to_container(self.cfg.generate.audio, resolve=True)
+        audio: tp.Any = OmegaConf.to_container(self.cfg.generate.audio, resolve=True)
         rate = audio.pop("sample_rate", None) or self.cfg.sample_rate
         wav = convert_audio(wav.float().cpu(), self.cfg.sample_rate, rate, wav.shape[0])
         path = audio_write(folder / name, wav, rate, **audio)

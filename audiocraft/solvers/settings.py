@@ -1,68 +1,121 @@
-"""Values of a configuration that no run can be made of, told before anything is built or trained."""
+"""What the keys of a configuration take, and values that no run can be made of, told before anything is built."""
 
 import math
-from collections.abc import Iterator
-from typing import Any
+import typing as tp
 
 from omegaconf import DictConfig, OmegaConf
 
 from ..errors import UserError
 
-# Whole numbers: the least one, and whether null is taken too. Keys that a solver does not have are passed over.
-_COUNTS = {
-    "optim.epochs": (1, False),
-    "optim.updates_per_epoch": (0, True),
-    "optim.ema.updates": (1, False),
-    "dataset.batch_size": (1, False),
-    "dataset.num_samples": (0, True),
-    "dataset.num_workers": (0, False),
-    **{f"dataset.{split}.batch_size": (1, True) for split in ("train", "valid", "evaluate", "generate")},
-    **{f"dataset.{split}.num_samples": (0, True) for split in ("train", "valid", "evaluate", "generate")},
-    "generate.num_workers": (0, False),
-    "generate.every": (0, True),
-    "generate.lm.top_k": (0, False),
-    "evaluate.every": (0, True),
-    "checkpoint.save_every": (0, True),
-    "checkpoint.keep_last": (0, True),
-    "num_threads": (1, True),
-    "sample_rate": (1, False),
-    "channels": (1, False),
-    **{f"transformer_lm.{key}": (1, False) for key in ("dim", "num_heads", "num_layers", "n_q", "card")},
-    **{f"seanet.{key}": (1, False) for key in ("dimension", "n_filters")},
-    **{f"rvq.{key}": (1, False) for key in ("n_q", "bins")},
-    "adversarial.every": (1, False),
-    "adversarial.start": (0, False),
-    **{f"mel.{key}": (1, False) for key in ("n_fft", "hop_length", "n_mels")},
-    "mel.win_length": (1, True),
+T = tp.TypeVar("T")
+
+
+class Rule(tp.NamedTuple):
+    """What a key takes, as a sentence for people, and whether a value is that."""
+
+    takes: str
+    fits: tp.Callable[[tp.Any], bool]
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: tp.Any) -> bool:
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _or_null(rule: Rule) -> Rule:
+    return Rule(f"{rule.takes}, or null", lambda value: value is None or rule.fits(value))
+
+
+def _whole(least: int) -> Rule:
+    return Rule(f"this takes a whole number from {least} up", lambda value: _is_whole(value) and value >= least)
+
+
+def _number(low: float = 0, high: float = math.inf) -> Rule:
+    end = f"to {high}" if high < math.inf else "up"
+    return Rule(f"this takes a number from {low} {end}", lambda value: _is_number(value) and low <= value <= high)
+
+
+def _choice(*names: str) -> Rule:
+    return Rule(f"choose one of {', '.join(names)}", lambda value: value in names)
+
+
+_ABOVE_0 = Rule("this takes a number above 0", lambda value: _is_number(value) and value > 0)
+_SPLITS = ("train", "valid", "evaluate", "generate")
+# Keys that a solver does not have are passed over.
+_RULES: dict[str, Rule] = {
+    "optim.epochs": _whole(1),
+    "optim.updates_per_epoch": _or_null(_whole(0)),
+    "optim.lr": _number(),
+    "optim.max_norm": _or_null(_number()),
+    "optim.adam.betas": Rule(
+        "this takes two numbers from 0 up to, but not with, 1",
+        lambda betas: len(betas) == 2 and all(_is_number(beta) and 0 <= beta < 1 for beta in betas),
+    ),
+    "optim.adam.eps": _number(),
+    "optim.adam.weight_decay": _number(),
+    "optim.ema.decay": _number(high=1),
+    "optim.ema.updates": _whole(1),
+    "dataset.batch_size": _whole(1),
+    "dataset.num_samples": _or_null(_whole(0)),
+    "dataset.num_workers": _whole(0),
+    "dataset.segment_duration": _or_null(_ABOVE_0),
+    **{f"dataset.{split}.batch_size": _or_null(_whole(1)) for split in _SPLITS},
+    **{f"dataset.{split}.num_samples": _or_null(_whole(0)) for split in _SPLITS},
+    "generate.num_workers": _whole(0),
+    "generate.every": _or_null(_whole(0)),
+    "generate.lm.temp": _number(),
+    "generate.lm.top_k": _whole(0),
+    "generate.lm.top_p": _number(high=1),
+    "generate.lm.gen_duration": _or_null(_number()),
+    "generate.audio.format": _choice("wav", "flac", "ogg", "mp3"),
+    "generate.audio.strategy": _choice("peak", "clip", "rms", "loudness", "none"),
+    "evaluate.every": _or_null(_whole(0)),
+    "checkpoint.save_every": _or_null(_whole(0)),
+    "checkpoint.keep_last": _or_null(_whole(0)),
+    "checkpoint.every_minutes": _or_null(_number()),
+    "logging.level": _choice("DEBUG", "INFO", "WARNING", "ERROR"),
+    "logging.progress": _choice("auto", "bar", "lines", "off"),
+    "mp_start_method": _choice("forkserver", "spawn", "fork"),
+    "num_threads": _or_null(_whole(1)),
+    "sample_rate": _whole(1),
+    "channels": _whole(1),
+    **{f"transformer_lm.{key}": _whole(1) for key in ("dim", "num_heads", "num_layers", "n_q", "card")},
+    "transformer_lm.dropout": _number(high=1),
+    "init_from_codec": _number(high=1),
+    **{f"seanet.{key}": _whole(1) for key in ("dimension", "n_filters")},
+    **{f"rvq.{key}": _whole(1) for key in ("n_q", "bins")},
+    "rvq.threshold_ema_dead_code": Rule(
+        "this takes a number from 0 up, or auto", lambda value: value == "auto" or (_is_number(value) and value >= 0)
+    ),
+    "adversarial.every": _whole(1),
+    "adversarial.start": _whole(0),
+    **{f"mel.{key}": _whole(1) for key in ("n_fft", "hop_length", "n_mels")},
+    "mel.win_length": _or_null(_whole(1)),
     # Windows of 2^range_start samples on, with hops of a quarter of that.
-    "msspec.range_start": (2, False),
-    "msspec.range_end": (3, False),
-    "msspec.n_mels": (1, False),
+    "msspec.range_start": _whole(2),
+    "msspec.range_end": _whole(3),
+    "msspec.n_mels": _whole(1),
+    **{f"{name}.f_min": _number() for name in ("mel", "msspec")},
+    **{f"{name}.floor_level": _ABOVE_0 for name in ("mel", "msspec")},
 }
-# Numbers: the least one, whether it is taken itself, the largest one, and whether null is taken too.
-_NUMBERS = {
-    "optim.lr": (0, True, math.inf, False),
-    "optim.max_norm": (0, True, math.inf, True),
-    "optim.adam.eps": (0, True, math.inf, False),
-    "optim.adam.weight_decay": (0, True, math.inf, False),
-    "optim.ema.decay": (0, True, 1, False),
-    "dataset.segment_duration": (0, False, math.inf, True),
-    "generate.lm.temp": (0, True, math.inf, False),
-    "generate.lm.top_p": (0, True, 1, False),
-    "generate.lm.gen_duration": (0, True, math.inf, True),
-    "checkpoint.every_minutes": (0, True, math.inf, True),
-    "transformer_lm.dropout": (0, True, 1, False),
-    "init_from_codec": (0, True, 1, False),
-    **{f"{name}.f_min": (0, True, math.inf, False) for name in ("mel", "msspec")},
-    **{f"{name}.floor_level": (0, False, math.inf, False) for name in ("mel", "msspec")},
-}
-_CHOICES = {
-    "generate.audio.format": ("wav", "flac", "ogg", "mp3"),
-    "generate.audio.strategy": ("peak", "clip", "rms", "loudness", "none"),
-    "logging.level": ("DEBUG", "INFO", "WARNING", "ERROR"),
-    "logging.progress": ("auto", "bar", "lines", "off"),
-    "mp_start_method": ("forkserver", "spawn", "fork"),
-}
+_WEIGHT = Rule("this takes a number from 0 up, the loss's weight; 0 is none", _or_null(_number()).fits)
+
+
+def pick(table: tp.Mapping[str, T], key: str, name: tp.Any, *others: str) -> T:
+    """The entry of a table that the setting `key` names.
+
+    Args:
+        others: what the setting takes beside the table's names.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in table:
+        raise UserError(f"{key}={name} is not known; use {', '.join([*table, *others])}")
+    return table[name]
 
 
 def check_settings(cfg: DictConfig) -> None:
@@ -72,94 +125,53 @@ def check_settings(cfg: DictConfig) -> None:
         UserError: a value is still to be given, or out of its range; the message names the key and what it takes.
     """
     # Audio has a message of its own.
-    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    plain: tp.Any = OmegaConf.to_container(cfg, resolve=False)
     missing = [key for key in _missing(plain) if not key.startswith("datasource.")]
     if missing:
         raise UserError(
             f"no value was given for {', '.join(missing)}; add {missing[0]}=VALUE, or choose a whole recipe such as "
             "solver=musicgen/micro_32khz"
         )
-    for key, (least, nullable) in _COUNTS.items():
-        value = _select(cfg, key)
-        if not (value is _ABSENT or (value is None and nullable) or (_is_whole(value) and value >= least)):
-            raise UserError(f"{key}={_text(value)}: this takes a whole number from {least} up{_or_null(nullable)}")
-    for key, (low, inclusive, high, nullable) in _NUMBERS.items():
-        value = _select(cfg, key)
-        if value is _ABSENT or (value is None and nullable):
-            continue
-        if not _is_number(value) or not low <= value <= high or (value == low and not inclusive):
-            begin = f"from {low}" if inclusive else f"above {low}"
-            end = f" to {high}" if high < math.inf else " up" if inclusive else ""
-            raise UserError(f"{key}={_text(value)}: this takes a number {begin}{end}{_or_null(nullable)}")
-    for key, choices in _CHOICES.items():
-        value = _select(cfg, key)
-        if value is not _ABSENT and value not in choices:
-            raise UserError(f"{key}={_text(value)}: choose one of {', '.join(choices)}")
-    betas = cfg.optim.adam.betas
-    if len(betas) != 2 or not all(_is_number(beta) and 0 <= beta < 1 for beta in betas):
-        raise UserError(f"optim.adam.betas={betas}: this takes two numbers from 0 up to, but not with, 1")
+    for key, rule in (_RULES | {f"losses.{name}": _WEIGHT for name in cfg.get("losses", ())}).items():
+        value = OmegaConf.select(cfg, key, default=_ABSENT)
+        if value is not _ABSENT and not rule.fits(value):
+            _refuse(key, value, rule.takes)
     if "losses" in cfg:
         _check_codec(cfg)
 
 
 def _check_codec(cfg: DictConfig) -> None:
-    """What only codecs have: weights of losses, what these hear, codes that are replaced."""
-    for name, weight in cfg.losses.items():
-        if weight is not None and not (_is_number(weight) and weight >= 0):
-            raise UserError(f"losses.{name}={weight}: this takes a number from 0 up, the loss's weight; 0 is none")
-    dead = _select(cfg, "rvq.threshold_ema_dead_code")
-    if dead is not _ABSENT and dead != "auto" and not (_is_number(dead) and dead >= 0):
-        raise UserError(f"rvq.threshold_ema_dead_code={_text(dead)}: this takes a number from 0 up, or auto")
-    if _select(cfg, "seanet.causal") != _select(cfg, "encodec.causal"):
-        raise UserError(f"seanet.causal={cfg.seanet.causal} alone is not enough; set encodec.causal, it follows")
+    """What settings of codecs say of each other."""
+    causal = OmegaConf.select(cfg, "seanet.causal")
+    if causal != OmegaConf.select(cfg, "encodec.causal"):
+        raise UserError(f"seanet.causal={causal} alone is not enough; set encodec.causal, it follows")
     for name in ("mel", "msspec"):
-        if not cfg.losses.get(name):
-            continue
-        low, high, rate = (cfg[name][key] for key in ("f_min", "f_max", "sample_rate"))
-        top = rate / 2 if high is None else high
-        if not _is_number(top) or not low < top <= rate / 2:
-            raise UserError(
-                f"{name}.f_max={_text(high)}: this takes Hz above {name}.f_min={low:g} up to {rate / 2:g}, half the "
-                "sample rate, or null for that"
-            )
+        if cfg.losses.get(name):
+            low, high, half = cfg[name].f_min, cfg[name].f_max, cfg[name].sample_rate / 2
+            if (high is not None and not (_is_number(high) and low < high <= half)) or not low < half:
+                takes = (
+                    f"this takes Hz above {name}.f_min={low:g} up to {half:g}, half the sample rate, or null for that"
+                )
+                _refuse(f"{name}.f_max", high, takes)
     if cfg.losses.get("msspec") and cfg.msspec.range_end <= cfg.msspec.range_start:
-        raise UserError(
-            f"msspec.range_end={cfg.msspec.range_end}: this takes a whole number above "
-            f"msspec.range_start={cfg.msspec.range_start}"
-        )
+        takes = f"this takes a whole number above msspec.range_start={cfg.msspec.range_start}"
+        _refuse("msspec.range_end", cfg.msspec.range_end, takes)
     if cfg.losses.get("mel") and (cfg.mel.win_length or 0) > cfg.mel.n_fft:
-        raise UserError(
-            f"mel.win_length={cfg.mel.win_length}: this takes a whole number up to mel.n_fft={cfg.mel.n_fft}, or null"
-        )
+        takes = f"this takes a whole number up to mel.n_fft={cfg.mel.n_fft}, or null"
+        _refuse("mel.win_length", cfg.mel.win_length, takes)
 
 
-_ABSENT: Any = object()
+_ABSENT: tp.Any = object()
 
 
-def _missing(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
+def _refuse(key: str, value: tp.Any, takes: str) -> tp.NoReturn:
+    raise UserError(f"{key}={'null' if value is None else value}: {takes}")
+
+
+def _missing(node: dict[str, tp.Any], prefix: str = "") -> tp.Iterator[str]:
     # OmegaConf.missing_keys fails where another key refers to a missing one.
     for key, value in node.items():
         if isinstance(value, dict):
             yield from _missing(value, f"{prefix}{key}.")
         elif value == "???":
             yield f"{prefix}{key}"
-
-
-def _select(cfg: DictConfig, key: str) -> Any:
-    return OmegaConf.select(cfg, key, default=_ABSENT)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
-
-
-def _or_null(nullable: bool) -> str:
-    return ", or null" if nullable else ""
-
-
-def _text(value: object) -> str:
-    return "null" if value is None else str(value)

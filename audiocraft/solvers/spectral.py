@@ -1,16 +1,14 @@
 """Training of the spectral codec: its codebooks follow the envelopes of the audio; nothing takes a gradient."""
 
 import typing as tp
-from itertools import islice
 
 import torch
 from torch import nn
 
 from ..errors import UserError
-from ..models import builders
+from ..models import builders, loaders
 from ..models.spectral import SpectralModel
-from .compression import CompressionSolver
-from .data import start_loader
+from .compression import CompressionSolver, evaluate_audio_reconstruction
 
 # Vectors per code from which principal components and codebooks start.
 VECTORS_PER_CODE = 24
@@ -39,22 +37,11 @@ class SpectralSolver(CompressionSolver):
         self.register_best_state("model")
 
     @torch.no_grad()
-    def train(self) -> dict:
-        """The train stage; a codec from nothing starts from several batches first."""
-        quantizer = self.model.quantizer
-        if not quantizer.rvq.vq.started:
-            loader = self.dataloaders["train"]
-            assert loader.batch_size is not None
-            frames = round(self.cfg.dataset.segment_duration * self.model.frame_rate) * loader.batch_size
-            wanted = -(-VECTORS_PER_CODE * quantizer.bins // frames)
-            batches = min(start_loader(loader, self.epoch), self.updates_per_epoch, wanted)
-            found = []
-            for wav, _ in self.log_progress("codebooks", islice(self.fetch(loader), batches), total=batches):
-                found.append(self.model.envelopes(wav.to(self.device)).transpose(1, 2).flatten(0, 1))
-                self.check_stop()
-            quantizer.start_(torch.cat(found), frames)
-            self.logger.info("The codebooks started from k-means over %d frames", sum(map(len, found)))
-        return super(CompressionSolver, self).train()
+    def start_codebooks(self) -> None:
+        """As `CompressionSolver.start_codebooks`, after principal components."""
+        if not self.model.quantizer.rvq.vq.started:
+            found = self.first_vectors(self.model.envelopes, VECTORS_PER_CODE)
+            self.model.quantizer.start_(torch.cat(found), len(found[0]))
 
     def run_step(self, idx: int, batch: tuple[torch.Tensor, list[tp.Any]], metrics: dict) -> dict:
         """One step on wav [B, 1, T] and its infos. Metrics: `loss`, the mean distance of envelopes in log10 of
@@ -71,8 +58,6 @@ class SpectralSolver(CompressionSolver):
         return {**metrics, **result.metrics, "loss": (result.x - heard).abs().mean()}
 
     def _distances(self, y_pred: torch.Tensor, y: torch.Tensor) -> dict[str, tp.Any]:
-        from .compression import evaluate_audio_reconstruction
-
         return evaluate_audio_reconstruction(y_pred, y, self.cfg)
 
     def check_origin(self, source: str, cfg: tp.Any) -> None:
@@ -84,8 +69,6 @@ class SpectralSolver(CompressionSolver):
 
     def load_from_pretrained(self, name: str) -> dict[str, torch.Tensor]:
         """As `CompressionSolver.load_from_pretrained`."""
-        from ..models import loaders
-
         codec = loaders.load_compression_model(f"//pretrained/{name}", device="cpu")
         if not isinstance(codec, SpectralModel):
             raise UserError(f"{name} is no spectral codec; begin anew (continue_from=null, codec train --from nothing)")

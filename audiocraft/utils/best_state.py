@@ -1,16 +1,16 @@
 """The weights of the epoch that validated best."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+import typing as tp
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 
-class StateDictSource(Protocol):
+class StateDictSource(tp.Protocol):
     """Anything with a state to copy, mostly a module."""
 
-    def state_dict(self) -> Any:
+    def state_dict(self) -> tp.Any:
         """The state."""
 
 
@@ -26,7 +26,7 @@ class BestStateDictManager:
         self.dtype = dtype
         self.states: dict[str, dict[str, Tensor]] = {}
 
-    def _copy(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _copy(self, state: tp.Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {
             name: tensor.detach().to(
                 device=self.device, dtype=self.dtype if tensor.is_floating_point() else None, copy=True
@@ -48,7 +48,23 @@ class BestStateDictManager:
         """The kept states, by name."""
         return self.states
 
-    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def load_state_dict(self, state: tp.Mapping[str, tp.Mapping[str, Tensor]]) -> None:
         """Take over kept states."""
         for name, value in state.items():
             self.states[name] = self._copy(value)
+
+
+@contextmanager
+def swapped(owner: object, states: tp.Mapping[str, tp.Mapping[str, Tensor]]) -> tp.Iterator[None]:
+    """Inside the context, the modules that `states` names, attributes of `owner`, have these tensors as weights."""
+    kept = []
+    for key, state in states.items():
+        live = getattr(owner, key).state_dict()
+        for name, value in state.items():
+            kept.append((live[name], live[name].clone()))
+            live[name].copy_(value)
+    try:
+        yield
+    finally:
+        for tensor, value in kept:
+            tensor.copy_(value)

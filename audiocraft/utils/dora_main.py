@@ -1,13 +1,10 @@
 """Dora's entry point for hydra, with errors in one line and the configuration composed once."""
 
 import copy
-import errno
-import os
 import sys
-from collections.abc import Iterator, Sequence
+import typing as tp
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import yaml
 from dora.conf import DoraConfig, update_from_hydra
@@ -32,16 +29,18 @@ class MicroMain(HydraMain):
     hydra's own logging, folders and change of directory are not used.
     """
 
-    def __call__(self) -> Any:
+    def __call__(self) -> tp.Any:
         """What `dora run` does. Ends the program, with one line, where it cannot begin."""
         with _in_one_line():
             return super().__call__()
 
-    def get_xp(self, argv: Sequence[str]) -> XP:
+    def get_xp(self, argv: tp.Sequence[str]) -> XP:
         """The experiment of these overrides. Ends the program, with one line, where they are wrong."""
         with _in_one_line():
             xp = self.make_xp(argv)
-            _make_folder(Path(xp.dora.dir))  # dora is about to, and fails in its own way
+            with _placed(Path(xp.dora.dir)) as folder:  # dora is about to, and fails in its own way
+                folder.mkdir(parents=True, exist_ok=True)
+                check_place(folder)
             return xp
 
     def init_xp(self, xp: XP) -> XP:
@@ -50,13 +49,12 @@ class MicroMain(HydraMain):
         Raises:
             UserError: it cannot be made.
         """
-        _make_folder(Path(xp.folder))
-        try:
+        with _placed(Path(xp.folder)) as folder:
+            folder.mkdir(parents=True, exist_ok=True)
+            check_place(folder)
             return super().init_xp(xp)
-        except OSError as error:
-            raise _no_place(Path(xp.folder), error) from error
 
-    def make_xp(self, argv: Sequence[str]) -> XP:
+    def make_xp(self, argv: tp.Sequence[str]) -> XP:
         """The experiment of these overrides.
 
         Raises:
@@ -93,16 +91,16 @@ class MicroMain(HydraMain):
         dora.dir = Path(dora.dir).expanduser().absolute()
         return dora
 
-    def _get_delta(self, init: DictConfig, other: DictConfig) -> list[tuple[str, Any]]:
+    def _get_delta(self, init: DictConfig, other: DictConfig) -> list[tuple[str, tp.Any]]:
         """Keys of `other` whose values differ from those of `init`; values that are still to be given count as such."""
         return list(_differences(_plain(init), _plain(other)))
 
     @contextmanager
-    def _hydra(self) -> Iterator[None]:
+    def _hydra(self) -> tp.Iterator[None]:
         with initialize_config_dir(str(self.full_config_path), job_name=self._job_name, **self.hydra_kwargs):
             if (folder := self._user_config()) is not None:
                 # Not by the key hydra.searchpath, which reads `${` in a folder's name.
-                loader: Any = GlobalHydra.instance().config_loader()
+                loader: tp.Any = GlobalHydra.instance().config_loader()
                 loader.get_search_path().prepend("user", f"file://{folder}", anchor="schema")
                 loader.repository.initialize_sources(loader.get_search_path())
             yield
@@ -112,7 +110,7 @@ class MicroMain(HydraMain):
         folder = Path.cwd() / "config"
         return folder if folder.is_dir() and folder.resolve() != self.full_config_path.resolve() else None
 
-    def _get_config_noinit(self, overrides: Sequence[str] = ()) -> DictConfig:
+    def _get_config_noinit(self, overrides: tp.Sequence[str] = ()) -> DictConfig:
         try:
             return compose(self.config_name, list(overrides))
         except OmegaConfBaseException:
@@ -137,12 +135,12 @@ class MicroMain(HydraMain):
             for group in hydra.list_all_config_groups()
         }
 
-    def _main(self) -> Any:
+    def _main(self) -> tp.Any:
         return self.main(get_xp().cfg)
 
 
 @contextmanager
-def _in_one_line() -> Iterator[None]:
+def _in_one_line() -> tp.Iterator[None]:
     try:
         yield
     except UserError as error:
@@ -156,33 +154,29 @@ def check_runs_folder(folder: Path) -> None:
     Raises:
         UserError: they cannot.
     """
-    try:
+    with _placed(folder):
         check_place(folder)
-    except OSError as error:
-        raise _no_place(folder, error) from error
 
 
-def _make_folder(folder: Path) -> None:
+@contextmanager
+def _placed(folder: Path) -> tp.Iterator[Path]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        yield folder
     except OSError as error:
-        raise _no_place(folder, error) from error
+        raise UserError(
+            f"runs cannot be kept in {folder} ({error.strerror}); set AUDIOCRAFT_DORA_DIR to a folder that can be "
+            "written"
+        ) from error
 
 
-def _no_place(folder: Path, error: OSError) -> UserError:
-    return UserError(
-        f"runs cannot be kept in {folder} ({error.strerror}); set AUDIOCRAFT_DORA_DIR to a folder that can be written"
-    )
-
-
-def _plain(cfg: DictConfig) -> dict[str, Any]:
-    plain: Any = OmegaConf.to_container(cfg, resolve=False, throw_on_missing=False)
+def _plain(cfg: DictConfig) -> dict[str, tp.Any]:
+    plain: tp.Any = OmegaConf.to_container(cfg, resolve=False, throw_on_missing=False)
     return plain
 
 
-def _differences(init: dict[str, Any], other: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _differences(
+    init: dict[str, tp.Any], other: dict[str, tp.Any], prefix: str = ""
+) -> tp.Iterator[tuple[str, tp.Any]]:
     for key, value in other.items():
         former = init.get(key)
         if isinstance(value, dict) and isinstance(former, dict):
@@ -191,10 +185,10 @@ def _differences(init: dict[str, Any], other: dict[str, Any], prefix: str = "") 
             yield f"{prefix}{key}", value
 
 
-def micro_main(config_name: str, config_path: str | Path) -> Any:
+def micro_main(config_name: str, config_path: str | Path) -> tp.Any:
     """Decorator that turns `main(cfg)` into a `MicroMain`."""
 
-    def decorator(main: Any) -> MicroMain:
+    def decorator(main: tp.Any) -> MicroMain:
         return MicroMain(main, config_name=config_name, config_path=str(config_path), version_base="1.3")
 
     return decorator

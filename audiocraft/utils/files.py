@@ -5,20 +5,18 @@ import glob
 import json
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import typing as tp
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from ..errors import UserError
 
-Writer = Callable[[Path], object]  # writes the file of that path
+Writer = tp.Callable[[Path], object]  # writes the file of that path
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path) -> tp.Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` on success, remove it on any failure.
 
     The parent folder is made if it is missing. The suffix is kept, so writers that look at it still work. What a
@@ -31,21 +29,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary: Path | None = None
     held: int | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        held, temporary = _make_beside(path)
-        yield temporary
-        # mkstemp makes private files, as do writers that put a file of their own there; give what a plain open() would.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        if is_disk_full(error):
-            raise UserError(f"the disk is full, {path} was not written; free some space and run it again") from error
-        if isinstance(error, RuntimeError):
-            raise
+        with disk_told(f"the disk is full, {path} was not written; free some space and run it again"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held, temporary = _make_beside(path)
+            yield temporary
+            # mkstemp makes private files, as do writers that put their own there; give what a plain open() would.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+    except OSError as error:
         # Before there is a temporary file, and when it gets its name, it is the place that is wrong: a folder of that
         # name, a file where a folder should be. Other errors are those of the code inside the context.
         place = temporary is None or str(error.filename) == str(temporary)
@@ -106,7 +101,7 @@ def check_place(folder: Path) -> None:
         pass
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> tp.Any:
     """What a JSON file holds.
 
     Raises:
@@ -118,7 +113,7 @@ def read_json(path: Path) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
-def write_files(files: Mapping[Path, Writer]) -> Path:
+def write_files(files: tp.Mapping[Path, Writer]) -> Path:
     """Write all files before the first takes the place of a former one.
 
     Returns:
@@ -138,14 +133,26 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def drop_stdout() -> None:
-    """Let what the standard output does not take vanish: Python tries once more at its end, and complains."""
-    if sys.stdout is None:
-        return
+@contextmanager
+def disk_told(full: str, place: str | Path | None = None) -> tp.Iterator[None]:
+    """Context that writes files: what the system says of the disk becomes one line.
+
+    Args:
+        full: what is said where the disk is full.
+        place: what cannot be written where anything else is wrong; None leaves such errors as they are.
+    Raises:
+        UserError: the disk is full, or the place cannot be written.
+    """
     try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, RuntimeError) as error:
+        if is_disk_full(error):
+            raise UserError(full) from error
+        if place is None or isinstance(error, RuntimeError):
+            raise
+        raise UserError(f"{place} cannot be written ({error.strerror}); choose another place") from error
 
 
 def free_bytes(path: str | Path) -> int:

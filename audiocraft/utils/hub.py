@@ -22,58 +22,52 @@ def get_audiocraft_cache_dir() -> str | None:
     return os.environ.get("AUDIOCRAFT_CACHE_DIR", None)
 
 
-def hub_file(
-    repo: str,
-    filenames: tp.Sequence[str],
-    cache_dir: str | None,
-    ways_out: str,
-    accept: tp.Callable[[Path], bool] = lambda path: True,
-    commit: str | None = None,
-) -> Path | None:
-    """Path of the first of `filenames` that a hub repository has and `accept` takes; None where there is no such one.
+def cached_file(repo: str, file: str, cache_dir: str | None = None, commit: str | None = None) -> Path | None:
+    """A file of a repository in the cache, as it is there; the net is not asked."""
+    from huggingface_hub import try_to_load_from_cache
 
-    What is in the cache is taken as it is, without asking the net; else it is downloaded, of the newest commit where
-    none is given.
+    found = try_to_load_from_cache(repo, file, cache_dir=cache_dir or get_audiocraft_cache_dir(), revision=commit)
+    return Path(found) if isinstance(found, str) else None
+
+
+def fetched_file(repo: str, file: str, cache_dir: str | None, ways_out: str, commit: str | None = None) -> Path | None:
+    """A file of a repository, downloaded, of the newest commit where none is given; None where there is no such one.
 
     Raises:
-        UserError: the hub cannot be reached or refuses; `ways_out` ends the message.
+        UserError: the hub refuses, or breaks off; `ways_out` ends the message.
     """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    cache_dir = cache_dir or get_audiocraft_cache_dir()
-    missing = []
-    for filename in filenames:
-        cached = try_to_load_from_cache(repo, filename, cache_dir=cache_dir, revision=commit)
-        if not isinstance(cached, str):
-            missing.append(filename)
-        elif accept(Path(cached)):
-            return Path(cached)
-    if not is_reachable():
-        without = f"is in the cache without {' or '.join(missing)}"
-        where = without if missing and _is_cached(repo, cache_dir) else "is neither here nor in the cache"
-        raise UserError(f"{repo} {where}, and the hub cannot be reached; {ways_out}")
-    for filename in filenames:
-        try:
-            path = Path(hf_hub_download(repo, filename, cache_dir=cache_dir, revision=commit))
-        except LocalEntryNotFoundError as error:
-            raise UserError(f"{filename} of {repo} could not be downloaded from the hub; {ways_out}") from error
-        except EntryNotFoundError:
-            continue
-        except RepositoryNotFoundError as error:
-            raise UserError(
-                f"there is no repository {repo} on the hub, or it is private (hf auth login); {ways_out}"
-            ) from error
-        except Exception as error:  # of the hub's client, of what it reads the net with, of the disk
-            problem = f"{filename} of {repo} cannot be fetched from the hub ({type(error).__name__})"
-            raise UserError(f"{problem}; try again, or {ways_out}") from error
-        if accept(path):
-            return path
-    return None
+    try:
+        return Path(hf_hub_download(repo, file, cache_dir=cache_dir or get_audiocraft_cache_dir(), revision=commit))
+    except LocalEntryNotFoundError as error:
+        raise UserError(f"{file} of {repo} could not be downloaded from the hub; {ways_out}") from error
+    except EntryNotFoundError:
+        return None
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            f"there is no repository {repo} on the hub, or it is private (hf auth login); {ways_out}"
+        ) from error
+    except Exception as error:  # of the hub's client, of what it reads the net with, of the disk
+        problem = f"{file} of {repo} cannot be fetched from the hub ({type(error).__name__})"
+        raise UserError(f"{problem}; try again, or {ways_out}") from error
+
+
+def check_reachable(repo: str, missing: tp.Sequence[str], cache_dir: str | None, ways_out: str) -> None:
+    """Ask whether the hub can be reached, of which some files of a repository are needed.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if is_reachable():
+        return
+    from huggingface_hub import constants
+
+    folder = Path(cache_dir or get_audiocraft_cache_dir() or constants.HF_HUB_CACHE)
+    some = any((folder / f"models--{repo.replace('/', '--')}" / "snapshots").glob("*/*"))
+    where = f"is in the cache without {' or '.join(missing)}" if some else "is neither here nor in the cache"
+    raise UserError(f"{repo} {where}, and the hub cannot be reached; {ways_out}")
 
 
 def is_in_cache_of(path: Path, repo: str) -> bool:
@@ -108,14 +102,6 @@ def url_file(url: str, cache_dir: str | None, ways_out: str) -> Path:
         except OSError as error:  # urllib's errors are OSErrors
             raise UserError(f"{url} cannot be downloaded ({error}); {ways_out}") from error
     return path
-
-
-def _is_cached(repo: str, cache_dir: str | None) -> bool:
-    """Whether any file of a repository was downloaded."""
-    from huggingface_hub import constants
-
-    folder = Path(cache_dir or constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
-    return any((folder / "snapshots").glob("*/*"))
 
 
 def is_reachable() -> bool:

@@ -14,8 +14,7 @@ from omegaconf.errors import InterpolationResolutionError, InterpolationToMissin
 
 from ..errors import UserError
 from . import left_out
-from .model_config import literal
-from .peer_keys import ignored_keys, peer_only_keys
+from .config import ignored_keys, literal, peer_only_keys
 
 Compose = Callable[[Sequence[str]], DictConfig]
 

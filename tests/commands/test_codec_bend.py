@@ -185,7 +185,7 @@ def test_lookup(sound: Path, codec: str, golden: Path, tmp_path: Path) -> None:
         (["--drop", "1,2,3,4"], "every codebook is dropped"),
         (["--duration", "0"], "--duration 0 is no length"),
         (["--duration", "nan"], "--duration nan is no length"),
-        (["--start", "inf"], "--start inf is no second"),
+        (["--start", "inf"], "--start inf is no length; give seconds from 0"),
         (["--start", "9"], "it holds no sound from 9 s on"),
         (["--duration", "0.000001"], "it holds no sound of that length"),
         (["--codec", "nowhere/at/all"], "nowhere/at/all"),

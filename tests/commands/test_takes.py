@@ -58,7 +58,7 @@ def test_a_check_leaves_nothing_and_disturbs_no_other(tmp_path: Path) -> None:
 def test_a_check_refuses_places_where_no_folder_can_be(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to("nowhere")
-    with pytest.raises(UserError, match=f"{name} cannot be written .*; choose another folder"):
+    with pytest.raises(UserError, match=f"{name} cannot be written .*; choose another place"):
         check_folder(tmp_path / name)
 
 

@@ -181,7 +181,7 @@ def test_debug_codec(sample_rate: int) -> None:
 
 def test_only_training_computes_in_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is coded does not hang on a GPU's default of rounding convolutions to TF32."""
-    model = tiny_encodec()
+    model = tiny_encodec().train()
     seen: list[bool] = []
     for part in (model.encoder, model.decoder):
         part.model[0].register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))

@@ -12,7 +12,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from audiocraft.checkpoints.weights import package_config, read_config
+from audiocraft.checkpoints.configs import package_config, read_config
 from audiocraft.errors import UserError
 from audiocraft.models import MusicGen, loaders
 from audiocraft.models.export import export_model

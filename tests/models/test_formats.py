@@ -130,11 +130,11 @@ def test_a_codec_that_is_only_named(model_folder: Path, tmp_path: Path, monkeypa
     # Loading the codec of such a folder goes where the name leads.
     asked = []
 
-    def hub_file(repo: str, *_: object) -> None:
+    def cached_file(repo: str, *_: object) -> None:
         asked.append(repo)
         raise UserError("no hub")
 
-    monkeypatch.setattr("audiocraft.checkpoints.locate.hub_file", hub_file)
+    monkeypatch.setattr("audiocraft.checkpoints.locate.cached_file", cached_file)
     with pytest.raises(UserError, match="no hub"):
         loaders.load_compression_model(out)
     assert asked == ["facebook/encodec_32khz"]

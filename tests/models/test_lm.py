@@ -7,6 +7,7 @@ import torch
 
 from audiocraft.errors import UserError
 from audiocraft.models import LMModel, builders
+from audiocraft.models.fast import FastLM
 from audiocraft.models.generate import DecoderState, TokenDecoder
 from audiocraft.modules.codebooks_patterns import (
     CoarseFirstPattern,
@@ -158,9 +159,10 @@ def test_prefix_and_sum_conditions_go_through_the_cache():
     fused = FusedConditions(sum=torch.randn(2, 1, 32), prefix=torch.randn(2, 3, 32))
     sequence = torch.randint(0, 50, (2, 4, 8))
     with torch.no_grad():
-        whole = lm.hidden(sequence, fused)
-        cache = lm.transformer.make_cache(2, 11, lm.device, torch.float32)
-        parts = [lm.hidden(sequence[..., a:b], fused, cache) for a, b in ((0, 2), (2, 3), (3, 8))]
+        fast, cuts = FastLM(lm), ((0, 2), (2, 3), (3, 8))
+        whole = fast.hidden(sequence, fused, fast.make_cache(2, 11), first=True)
+        cache = fast.make_cache(2, 11)
+        parts = [fast.hidden(sequence[..., a:b], fused, cache, first=a == 0) for a, b in cuts]
     assert whole.shape == (2, 8, 32)
     torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-5)
 

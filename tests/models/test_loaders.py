@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from audiocraft.checkpoints.packages import codec_package
 from audiocraft.errors import UserError
 from audiocraft.models import loaders
 from audiocraft.models.encodec import CompressionModel
@@ -256,7 +257,7 @@ def test_hub_cache_needs_no_net(golden: Path, tmp_path: Path) -> None:
 
 def test_hf_codec_as_a_package(golden: Path, tmp_path: Path) -> None:
     """A Hugging Face codec written in the peer's layout codes the same."""
-    package = loaders.codec_package(golden / "codec_hf")
+    package = codec_package(golden / "codec_hf")
     torch.save(
         {key: package[key] for key in ("best_state", "xp.cfg", "version")}, tmp_path / "compression_state_dict.bin"
     )

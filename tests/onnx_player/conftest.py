@@ -14,6 +14,7 @@ from audiocraft.models.musicgen import MusicGen
 from audiocraft.modules.codebooks_patterns import CodebooksPatternProvider
 from audiocraft.onnx_player.export import PLAYER
 from audiocraft.onnx_player.graph import Graph
+from audiocraft.utils import takes
 
 RATE, HOP = 600, 12
 
@@ -23,6 +24,7 @@ def player_code() -> SimpleNamespace:
     """The player's modules: `player`, `engine`, `generation`."""
     import importlib
 
+    sys.modules["takes"] = takes  # copied beside the others by an export
     sys.path.insert(0, str(PLAYER))
     try:
         return SimpleNamespace(**{name: importlib.import_module(name) for name in ("generation", "engine", "player")})

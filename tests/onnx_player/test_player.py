@@ -116,7 +116,7 @@ def test_stream_equals_offline(seconds: float, player, player_code, musicgen: Mu
     musicgen.set_generation_params(duration=seconds)
     expected = musicgen.generate_unconditional(2, seed=3).numpy()
     frames = player.frames(seconds)
-    wav = np.concatenate(list(player.run_player(2, frames, 3, player_code.generation.Sampling())), -1)
+    wav = np.concatenate(list(player.play(2, frames, 3, player_code.generation.Sampling())), -1)
     assert wav.shape == (2, 1, frames * HOP)
     np.testing.assert_allclose(wav, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
 
@@ -132,7 +132,7 @@ def test_there_are_no_more_threads_than_cores(folders: dict[str, Path], player_c
 def test_int8_sounds_every_time_the_same(folders: dict[str, Path], player_code):
     player = player_code.engine.Player(folders["int8"])
     first, again = (
-        np.concatenate(list(player.run_player(3, 60, 8, player_code.generation.Sampling())), -1) for _ in range(2)
+        np.concatenate(list(player.play(3, 60, 8, player_code.generation.Sampling())), -1) for _ in range(2)
     )
     np.testing.assert_array_equal(first, again)
     assert len({clip.tobytes() for clip in first}) == 3
@@ -193,8 +193,8 @@ def test_samples_stay_within_full_scale(player_code):
         (["--duration", "0.001"], "too short"),
         (["--duration", "1e9"], "a WAV holds"),
         (["--num", "0"], "--num 0"),
-        (["--temperature", "0"], "--greedy"),
-        (["--top-p", "2"], "--top-p"),
+        (["--temperature", "0"], "temperature 0 is not above 0"),
+        (["--top-p", "2"], "top_p 2 do not work"),
         (["--seed", "-1"], "--seed"),
         (["--stream", "--num", "2"], "one take"),
         (["--stream", "--out", "takes"], "leave --out out"),
@@ -319,7 +319,7 @@ def test_exports_are_refused(folders: dict[str, Path], musicgen: MusicGen, tmp_p
 
 def test_places_that_cannot_be_written(musicgen: MusicGen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file/player cannot be written .* give another --out"):
+    with pytest.raises(UserError, match=r"file/player cannot be written .* choose another place"):
         export_player(musicgen, tmp_path / "file" / "player")
     with pytest.raises(UserError, match=r"cannot be written .*too long"):
         export_player(musicgen, tmp_path / ("x" * 300))

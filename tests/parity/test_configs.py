@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from audiocraft import train
 from audiocraft.errors import UserError
-from audiocraft.utils.peer_keys import add_peer_keys, ignored_keys, peer_only_keys
+from audiocraft.utils.config import add_peer_keys, ignored_keys, peer_only_keys
 
 from .compatibility import covers, rows
 
@@ -81,7 +81,7 @@ def test_the_table_of_left_out_keys_is_the_peers(name: str) -> None:
 
 @pytest.mark.parametrize("name", OVERRIDES)
 def test_exports_have_all_keys_of_the_peer(name: str) -> None:
-    full: Any = OmegaConf.to_container(add_peer_keys(train.main.make_xp(OVERRIDES[name]).cfg))
+    full: Any = add_peer_keys(train.main.make_xp(OVERRIDES[name]).cfg)
     missing = theirs(name).keys() - leaves(full).keys()
     assert missing <= ignored_keys().keys()
 

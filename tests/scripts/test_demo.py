@@ -69,7 +69,7 @@ def test_demo_twice(
 def test_mistakes_are_one_line(material: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.main(["--out", str(tmp_path), "--codec", str(tmp_path / "none"), "--scale", "giant"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: there is no scale") and error.count("\n") == 1
+    assert error.startswith("error: model/lm/model_scale=") and error.count("\n") == 1
 
 
 def test_page_escapes_what_it_is_given(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from audiocraft.adversarial import AdversarialLoss, MultiScaleSTFTDiscriminator
 from audiocraft.errors import UserError
-from audiocraft.solvers.adversaries import get_adversarial_losses, get_adversary, get_balancer
+from audiocraft.solvers.optimizers import get_adversarial_losses, get_adversary, get_balancer
 
 
 def configuration(**changes: Any) -> DictConfig:
@@ -84,13 +84,13 @@ def test_the_balancer_follows_its_node() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"adversarial__adversaries": ["mpd"]}, "adversarial.adversaries names 'mpd'"),
+        ({"adversarial__adversaries": ["mpd"]}, "adversarial.adversaries=mpd is not known; use msstftd"),
         ({"adversarial__adversaries": []}, "adversarial.adversaries is empty"),
         ({"adversarial__adv_loss": "wgan"}, "adversarial.adv_loss=wgan"),
         ({"adversarial__feat_loss": "cosine"}, "adversarial.feat_loss=cosine"),
-        ({"msstftd__depth": 3}, r"msstftd.depth is no setting; use filters,.*n_ffts"),
-        ({"msstftd__n_fft": 64}, "msstftd.n_fft is no setting"),
-        ({"msstftd__filters": "many"}, "the settings under msstftd do not go together"),
+        ({"msstftd__depth": 3}, r"unknown key 'msstftd.depth'; known are .*filters,.*n_ffts"),
+        ({"msstftd__n_fft": 64}, "unknown key 'msstftd.n_fft'"),
+        ({"msstftd__filters": "many"}, "msstftd.filters is 'many'; it takes a whole number from 1"),
         ({"msstftd": None}, "no settings under msstftd"),
         ({"channels": 2}, "set msstftd.in_channels=2"),
     ],
@@ -104,5 +104,5 @@ def test_bad_choices_name_their_key(changes: dict, message: str) -> None:
 def test_bad_settings_of_the_balancer_name_their_key() -> None:
     with pytest.raises(UserError, match=r"balancer\.ema_decay=2"):
         get_balancer({"l1": 1.0}, configuration(balancer__ema_decay=2).balancer)
-    with pytest.raises(UserError, match=r"balancer\.decay is no setting"):
+    with pytest.raises(UserError, match=r"unknown key 'balancer\.decay'"):
         get_balancer({"l1": 1.0}, configuration(balancer__decay=1).balancer)

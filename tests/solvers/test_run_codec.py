@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from audiocraft import train
-from audiocraft.checkpoints.weights import CODEC_FILE
+from audiocraft.checkpoints.locate import CODEC_FILE
 from audiocraft.errors import UserError
 from audiocraft.models import MusicGen
 from audiocraft.models.export import export_model

@@ -10,7 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from audiocraft.checkpoints.export_config import export_config
+from audiocraft.checkpoints.configs import export_config
 from audiocraft.checkpoints.weights import fingerprint
 from audiocraft.errors import UserError
 from audiocraft.models import MusicGen, loaders

@@ -130,7 +130,7 @@ def test_repositories(hub: tuple[Path, str, list[str]], run_folder: Path, golden
         assert told[f"codec {name}"] == 4, told
     for name, says in {
         "model some/cut": "models--some--cut to have it fetched again",
-        "model some/no-weights": "has a config.yaml, but no model.safetensors beside it",
+        "model some/no-weights": "some/no-weights on the hub has no model.safetensors; give",
         "model some/no-codec": "some/no-codec on the hub has no",
         "model some/empty": "some/empty on the hub has no state_dict.bin",
         "model some/nothing": "there is no repository some/nothing on the hub",

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ...errors import UserError
+from ...losses.stftloss import stft
 from ...modules.conv import CONV_NORMALIZATIONS, NormConv2d
 from .base import FeatureMapType, MultiDiscriminator, MultiDiscriminatorOutputType
 
@@ -47,7 +48,6 @@ class ComplexSpectrogram(nn.Module):
         super().__init__()
         self.n_fft = n_fft
         self.hop_length = hop_length
-        self.win_length = win_length
         window = torch.hann_window(win_length)
         self.scale = 1 / float(window.norm()) if normalized else 1.0
         self.register_buffer("window", window)
@@ -56,11 +56,10 @@ class ComplexSpectrogram(nn.Module):
         """x [B, C, T] → [B, 2 C, frames, n_fft / 2 + 1]; a signal shorter than one window is filled up with zeros."""
         B, C, T = x.shape
         # torch has no half precision Fourier transform for all sizes.
-        x = F.pad(x.float().reshape(B * C, T), (0, max(0, self.n_fft - T)))
-        spec = torch.stft(
-            x, self.n_fft, self.hop_length, self.win_length, self.window, center=False, return_complex=True
-        )
-        planes = torch.view_as_real(spec) * self.scale  # [B * C, bins, frames, 2]
+        x = F.pad(x.float(), (0, max(0, self.n_fft - T)))
+        planes = (
+            torch.view_as_real(stft(x, self.n_fft, self.hop_length, self.window)) * self.scale
+        )  # [B * C, bins, frames, 2]
         _, bins, frames, _ = planes.shape
         return planes.view(B, C, bins, frames, 2).permute(0, 4, 1, 3, 2).reshape(B, 2 * C, frames, bins)
 

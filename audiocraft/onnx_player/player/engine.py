@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from generation import Array, Clock, Decoding, LanguageModel, PlayerError, Sampling, draw_codes
+from generation import Array, Clock, Decoding, LanguageModel, PlayerError, draw_codes
+from takes import Sampling, most_seconds
 
 if tp.TYPE_CHECKING:
     from sines import SinesDecoder
@@ -73,9 +74,8 @@ class Player:
         least = self.facts["least_frames"]
         if frames < least:
             raise PlayerError(f"a duration of {seconds:g} s is too short; give at least {least / rate:g}")
-        most = (2**32 - 1024) // (2 * self.facts["channels"] * self.facts["hop_length"])
-        if frames > most:
-            raise PlayerError(f"a duration of {seconds:g} s is more than a WAV holds; give at most {most // rate}")
+        if seconds > (most := most_seconds(self.facts["sample_rate"], self.facts["channels"])):
+            raise PlayerError(f"a duration of {seconds:g} s is more than a WAV holds; give at most {most}")
         return frames
 
     def play(self, clips: int, frames: int, seed: int, sampling: Sampling) -> tp.Iterator[Array]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+from takes import Sampling
 
 # Far enough apart that the seeds of clip i in window w never meet those of another clip or window.
 WINDOW_SEED_STRIDE = 1 << 40
@@ -68,16 +69,6 @@ class Clock:
             unit = 1 << 20 if sys.platform == "darwin" else 1 << 10  # macOS counts bytes, others KiB
             report["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
         return {name: round(value, 4) for name, value in report.items()}
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a code is chosen: the likeliest of top_k, or of probability top_p together, at a temperature; or greedily."""
-
-    temperature: float = 1.0
-    top_k: int = 250
-    top_p: float = 0.0
-    greedy: bool = False
 
 
 def uniform_numbers(seed: int, clips: int, steps: int, n_q: int) -> Array:

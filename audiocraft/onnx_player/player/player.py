@@ -12,44 +12,22 @@ numbers as the model does in torch.
 import argparse
 import contextlib
 import json
-import math
 import os
 import signal
-import stat
-import struct
 import sys
 import tempfile
 import time
 import typing as tp
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 
 try:
-    import numpy as np
     from engine import FORMAT, Player
-    from generation import Array, Clock, PlayerError, Sampling
+    from generation import Clock, PlayerError
+    from takes import Sampling, drop_stdout, open_sound, publish_take, to_pcm, wav_header
 except ImportError as missing:
     sys.exit(f"error: {missing.name} is missing; pip install numpy onnxruntime")
-
-KNEE = 0.95  # codecs give peaks beyond full scale; above this they are rounded off
-
-
-def wav_header(channels: int, rate: int, samples: int) -> bytes:
-    """The start of a WAV of 16-bit samples."""
-    size = 2 * channels * samples
-    riff = struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE")
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, rate, 2 * channels * rate, 2 * channels, 16)
-    return riff + form + struct.pack("<4sI", b"data", size)
-
-
-def to_pcm(wav: Array) -> bytes:
-    """float32 [C, t] → 16-bit samples, channels in turn; peaks near full scale and beyond are rounded off."""
-    level = np.abs(wav)
-    if level.size and level.max() > KNEE:
-        rounded = KNEE + (1 - KNEE) * np.tanh((level - KNEE) / (1 - KNEE))
-        wav = np.copysign(np.where(level > KNEE, rounded, level), wav)
-    return np.rint(wav.T * 32767).astype("<i2").tobytes()
 
 
 @dataclass
@@ -74,36 +52,6 @@ class Progress:
             print("\r" + " " * 60, end="\r", file=sys.stderr, flush=True)
 
 
-def publish(source: Path, target: Path) -> bool:
-    """Move a finished file to a name that nobody has; False if somebody has it."""
-    try:
-        os.link(source, target)  # fails where the name is taken, unlike a rename
-        source.unlink()
-    except FileExistsError:
-        return False
-    except OSError:  # a disk without hard links
-        try:
-            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        except FileExistsError:
-            return False
-        source.replace(target)
-    return True
-
-
-def publish_take(staging: Path, wav: Path, folder: Path, record: dict[str, tp.Any]) -> Path:
-    """Give a finished WAV and its JSON the next free number of the folder. The JSON claims it; the WAV follows."""
-    number = 1 + max((int(p.stem[5:]) for p in folder.glob("take_*.*") if p.stem[5:].isdigit()), default=0)
-    while True:
-        path = folder / f"take_{number:04d}.wav"
-        notes = staging / "take.json"
-        notes.write_text(json.dumps({"file": path.name, **record}, indent=2) + "\n", encoding="utf-8")
-        if publish(notes, path.with_suffix(".json")):
-            if publish(wav, path):
-                return path
-            path.with_suffix(".json").unlink()
-        number += 1
-
-
 def make_takes(player: Player, args: argparse.Namespace, frames: int, sampling: Sampling) -> None:
     """Write `args.num` takes into the folder `args.out`, `args.batch_size` at once."""
     facts, seconds = player.facts, frames / player.facts["frame_rate"]
@@ -118,7 +66,7 @@ def make_takes(player: Player, args: argparse.Namespace, frames: int, sampling: 
             with contextlib.ExitStack() as stack:
                 files = [stack.enter_context(open(path, "wb")) for path in paths]
                 for file in files:
-                    file.write(wav_header(facts["channels"], facts["sample_rate"], frames * facts["hop_length"]))
+                    file.write(wav_header(facts["sample_rate"], facts["channels"], frames * facts["hop_length"]))
                 done = 0
                 for block in player.play(clips, frames, args.seed + first, sampling):
                     player.clock.mark("first_audio")
@@ -131,27 +79,16 @@ def make_takes(player: Player, args: argparse.Namespace, frames: int, sampling: 
                 record = {"seed": args.seed + first + i, "model": facts["model"], "settings": settings}
                 record |= {"seconds": seconds, "sample_rate": facts["sample_rate"], "quantize": facts["quantize"]}
                 record |= {"player": FORMAT, "made": datetime.now().astimezone().isoformat(timespec="seconds")}
-                print(f"{publish_take(staging, path, args.out, record)}  seed {args.seed + first + i}")
+                print(f"{publish_take(path, args.out, record)}  seed {args.seed + first + i}")
 
 
 def stream(player: Player, target: str, frames: int, seed: int, sampling: Sampling, raw: bool) -> None:
     """Write one clip while it is made: to stdout (`-`), a pipe or device, or a file that gets its name at the end."""
     facts = player.facts
-    with contextlib.ExitStack() as stack:
-        path, temporary = Path(target), None
-        if target == "-":
-            sink: tp.BinaryIO = sys.stdout.buffer
-        elif path.exists() and not stat.S_ISREG(path.stat().st_mode):
-            sink = stack.enter_context(open(path, "wb"))
-        else:
-            if path.exists():
-                raise PlayerError(f"{path} is there already; give another name")
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".take_", dir=path.parent)))
-            temporary = folder / "stream.wav"
-            sink = stack.enter_context(open(temporary, "wb"))
-        progress = Progress(frames / facts["frame_rate"])
-        header = b"" if raw else wav_header(facts["channels"], facts["sample_rate"], frames * facts["hop_length"])
-        done = 0
+    progress = Progress(frames / facts["frame_rate"])
+    header = b"" if raw else wav_header(facts["sample_rate"], facts["channels"], frames * facts["hop_length"])
+    done = 0
+    with open_sound(target) as sink:
         for block in player.play(1, frames, seed, sampling):
             sink.write(header + to_pcm(block[0]))
             sink.flush()
@@ -160,10 +97,6 @@ def stream(player: Player, target: str, frames: int, seed: int, sampling: Sampli
             done += block.shape[-1]
             progress.show(done / facts["sample_rate"])
         progress.end()
-        if temporary is not None:
-            sink.close()
-            if not publish(temporary, path):
-                raise PlayerError(f"{path} has come into being meanwhile; give another name")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -177,10 +110,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--num", type=int, default=1, help="how many takes (default: 1)")
     add("--duration", type=float, default=10.0, help="seconds of each (default: 10)")
     add("--seed", type=int, help="take i uses SEED + i; drawn if not given")
-    add("--temperature", type=float, default=1.0, help="above 1 wilder, below 1 tamer (default: 1)")
-    add("--top-k", type=int, default=250, help="choose among the k likeliest codes; 0: all (default: 250)")
-    add("--top-p", type=float, default=0.0, help="above 0: the likeliest codes up to this probability (default: 0)")
-    add("--greedy", action="store_true", help="always the likeliest code; every take is the same")
+    for knob in fields(Sampling):
+        option = f"--{knob.name.replace('_', '-')}"
+        if isinstance(knob.default, bool):
+            add(option, action="store_true", help=knob.metadata["help"])
+        else:
+            help = f"{knob.metadata['help']} (default: {knob.default:g})"
+            add(option, type=type(knob.default), default=knob.default, help=help)
     add("--stream", nargs="?", const="-", metavar="FILE", help="one take while it is made, to stdout or a file or pipe")
     add("--raw", action="store_true", help="stream samples alone (16 bit, little-endian), without a WAV header")
     add("--batch-size", type=int, help="takes made at once; changes no sound (default: 10)")
@@ -197,10 +133,6 @@ def check(args: argparse.Namespace) -> Sampling:
             raise PlayerError(f"--{name.replace('_', '-')} {value} is nothing; give 1 or more")
     if args.seed is not None and not 0 <= args.seed <= 1 << 53:
         raise PlayerError(f"--seed {args.seed} is out of range; give 0 to {1 << 53}")
-    if not args.greedy and not 0 < args.temperature < math.inf:
-        raise PlayerError(f"--temperature {args.temperature:g} is not above 0; for the likeliest codes give --greedy")
-    if args.top_k < 0 or not 0 <= args.top_p <= 1:
-        raise PlayerError("--top-k is 0 or more, --top-p between 0 and 1")
     if args.stream and args.num != 1:
         raise PlayerError(f"--stream plays one take, not {args.num}; leave --num out")
     for name in ("out", "batch_size"):
@@ -213,7 +145,10 @@ def check(args: argparse.Namespace) -> Sampling:
         raise PlayerError("stdout is closed; pipe it into a player, or give --stream FILE")
     if args.stream == "-" and sys.stdout.isatty():
         raise PlayerError("the sound would go to the terminal; pipe it into a player, or give --stream FILE")
-    return Sampling(args.temperature, args.top_k, args.top_p, args.greedy)
+    try:
+        return Sampling(**{knob.name: getattr(args, knob.name) for knob in fields(Sampling)})
+    except ValueError as error:
+        raise PlayerError(str(error)) from error
 
 
 def check_writable(path: Path) -> None:
@@ -242,16 +177,6 @@ def run(arguments: list[str] | None, clock: Clock) -> None:
         make_takes(player, args, frames, sampling)
     if args.timings:
         args.timings.write_text(json.dumps(clock.report()) + "\n")
-
-
-def drop_stdout() -> None:
-    """Let what stdout does not take vanish: Python tries once more when it ends, and complains."""
-    if sys.stdout is None:
-        return
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments: list[str] | None = None) -> int:
