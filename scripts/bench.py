@@ -66,7 +66,7 @@ def parse(arguments: tp.Sequence[str]) -> argparse.Namespace:
     command = commands.add_parser("material", help="making jungle")
     command.add_argument("--minutes", type=positive(float), default=10)
     command = commands.add_parser("long-file", help="coding a one-hour file")
-    command.add_argument("--codec", default="//pretrained/mini_32khz")
+    command.add_argument("--codec", default="//pretrained/spectral_32khz")
     command.add_argument("--minutes", type=positive(float), default=60, help="length of the file")
     command = commands.add_parser("boot", help="the whole `generate` command")
     command.add_argument("model", help="a model folder, such as outputs/demo/model")

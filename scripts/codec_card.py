@@ -20,7 +20,7 @@ import math
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -147,14 +147,14 @@ def measured(evaluation: dict[str, Any], held_out: str | None) -> list[str]:
         "## What it does to audio it never saw" if held_out else "## What it does to audio",
         (f"{held_out[:1].upper()}{held_out[1:]}: " if held_out else "") + f"{count} file{'s' * (count != 1)}, "
         f"{evaluation['seconds'] / 60:.1f} minutes, measured with `python -m audiocraft codec eval` at "
-        f"{evaluation['sample_rate'] / 1000:g} kHz on {evaluation['device']}, {evaluation['threads']} threads. "
+        f"{evaluation['sample_rate'] / 1000:g} kHz on {evaluation['device']}, threads: {evaluation['threads']}. "
         "Log-mel: mean difference over four window sizes in dB, over the whole band and below 4 kHz; STFT: distance of "
         "magnitudes; both lower is better. Pitch: share of the frames with a tone whose strongest peak stays within 50 "
         "cents; onsets: correlation of attacks; SI-SDR in dB; higher is better. Hum: dB by which the multiples of so "
         "many Hz, at which decoders step, rise against what lies between; 0 is best. kb/s: entropy of the codes; of "
         "Opus its packets. `eval.json` has every file.",
         means(evaluation),
-        "| codebook | entries hit | perplexity | bits |\n|---|---|---|---|\n" + codebooks(evaluation),
+        codebooks(evaluation),
         "![original, reconstructions and distances](eval.png)",
         "### Per file",
         per_file(evaluation),
@@ -192,16 +192,12 @@ def means(evaluation: dict[str, Any]) -> str:
     """Each codec and reference, means over files; over those of each folder where they lie in several."""
     folders = sorted({str(Path(file["file"]).parent) for file in evaluation["scores"][0]["files"]})
     if len(folders) == 1:
-        return table(evaluation["scores"], "mean over files", lambda file: True)
-
-    def lies_in(name: str) -> Callable[[str], bool]:
-        return lambda file: str(Path(file).parent) == name
-
-    return "\n\n".join(table(evaluation["scores"], f"mean over {name}", lies_in(name)) for name in folders)
+        return table(evaluation["scores"], "files", folders[0])
+    return "\n\n".join(table(evaluation["scores"], name, name) for name in folders)
 
 
-def table(scores: list[dict[str, Any]], head: str, wanted: Callable[[str], bool]) -> str:
-    """Each codec and reference, means over the files `wanted`."""
+def table(scores: list[dict[str, Any]], name: str, folder: str) -> str:
+    """Each codec and reference, means over the files of a folder."""
 
     def mean(values: Iterable[float | None]) -> float | None:
         there = [value for value in values if value is not None]
@@ -209,28 +205,38 @@ def table(scores: list[dict[str, Any]], head: str, wanted: Callable[[str], bool]
 
     # Evaluations written before pitch, hum and onsets were measured lack them.
     rates = list(dict.fromkeys(rate for score in scores for rate in score["mean"].get("hum_db", {})))
-    heads = [head, *(name for name, _ in MEASURES.values()), *(f"hum {rate} Hz" for rate in rates)]
+    heads = [f"mean over {name}", *(head for head, _ in MEASURES.values()), *(f"hum {rate} Hz" for rate in rates)]
     heads += ["kb/s", "encode", "decode"]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    rows = []
     for score in scores:
-        files, rate = [file for file in score["files"] if wanted(file["file"])], score["bits_per_second"]
+        files = [file for file in score["files"] if str(Path(file["file"]).parent) == folder]
         values = [cell(mean(file.get(key) for file in files), digits) for key, (_, digits) in MEASURES.items()]
         values += [cell(mean(file.get("hum_db", {}).get(hz) for file in files), 1) for hz in rates]
         speeds = [cell(score[f"{way}_speed"], 0, " ×") for way in ("encode", "decode")]
-        lines.append("| " + " | ".join([score["name"], *values, cell(rate and rate / 1000, 2), *speeds]) + " |")
-    return "\n".join(lines)
+        rate = score["bits_per_second"]
+        rows.append([score["name"], *values, cell(rate and rate / 1000, 2), *speeds])
+    return markdown(heads, rows)
 
 
 def designs(tried: dict[str, Any]) -> list[str]:
-    """The section about what else was tried. `tried` has `about`, and `designs` with `name`, `what`, and in `tones` and
-    `rhythm` numbers by the same names in each."""
-    keys = list(tried["designs"][0]["tones"])
-    lines = ["| tones / rhythm | " + " | ".join(keys) + " |", "|" + "---|" * (1 + len(keys))]
-    for design in tried["designs"]:
-        pairs = [" / ".join(cell(design[kind].get(key), 2) for kind in ("tones", "rhythm")) for key in keys]
-        lines.append(f"| {design['name']} | " + " | ".join(pairs) + " |")
-    about = [f"- {design['name']}: {design['what']}." for design in tried["designs"] if design.get("what")]
-    return ["## What was tried", tried["about"], "\n".join(lines), "\n".join(about)]
+    """The section about what else was tried. `tried` has `about`, `designs` with a `name`, `what` it is and, in `tones`
+    and `rhythm`, numbers by the same names in each, and `learned`: numbers by name of each codec whose codes a language
+    model was trained on."""
+    keys, learned = list(tried["designs"][0]["tones"]), tried["learned"]
+    rows = [
+        [design["name"], *(" / ".join(cell(design[kind].get(key), 2) for kind in ("tones", "rhythm")) for key in keys)]
+        for design in tried["designs"]
+    ]
+    heads = list(next(iter(learned.values())))
+    numbers = [[name, *(cell(facts[head], 3) for head in heads)] for name, facts in learned.items()]
+    about = [f"- {design['name']}: {design['what']}." for design in tried["designs"] if "what" in design]
+    tables = [markdown(["tones / rhythm", *keys], rows), markdown(["learned by a language model", *heads], numbers)]
+    return ["## What was tried", tried["about"], tables[0], "\n".join(about), tables[1]]
+
+
+def markdown(heads: list[str], rows: Iterable[list[str]]) -> str:
+    """A table."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
 
 
 def bends(folder: Path, sound: Path, spectral: bool) -> list[str]:
@@ -241,8 +247,8 @@ def bends(folder: Path, sound: Path, spectral: bool) -> list[str]:
     from audiocraft.models.loaders import load_compression_model
 
     with tempfile.TemporaryDirectory() as out:
-        options = ["bend", str(sound), "--codec", str(folder), "--out", out]
-        runs = [["--rate", "1"], ["--seed", "0", "--num", str(BENDS)]] + [["--rate", "1", "--buzz"]] * spectral
+        options = ["bend", str(sound), "--codec", str(folder), "--seed", "0", "--out", out]
+        runs = [["--rate", "1"], ["--num", str(BENDS)]] + [["--rate", "1", "--buzz"]] * spectral
         for run in runs:
             codec.app([*options, *run], standalone_mode=False)
         takes = sorted(Path(out).glob("take_*.wav"))
@@ -252,15 +258,15 @@ def bends(folder: Path, sound: Path, spectral: bool) -> list[str]:
     apart: dict[tuple[int, int], float] = {}
     for i, j in itertools.permutations(range(len(takes)), 2):
         apart[i, j] = float(log_mel_distance(waves[j], waves[i], rate))
-    lines = ["| `codec bend SOUND` | from the sound unbent, dB | from the nearest other, dB |", "|---|---|---|"]
+    rows = []
     for i in range(1, len(takes)):
         recipe = facts[i]["command"].split(" --codec ")[1].split(maxsplit=1)[1]
         nearest = min(apart[i, j] for j in range(len(takes)) if j != i)
-        lines.append(f"| `{recipe}` | {apart[i, 0]:.1f} | {nearest:.1f} |")
+        rows.append([f"`{recipe}`", cell(apart[i, 0], 1), cell(nearest, 1)])
     return [
         "## Bent",
         f"{sound.name}, bent as the seeds 0 to {BENDS - 1} draw it, in log-mel distances.",
-        "\n".join(lines),
+        markdown(["`codec bend SOUND`", "from the sound unbent, dB", "from the nearest other, dB"], rows),
     ]
 
 
@@ -270,22 +276,30 @@ def cell(value: float | None, digits: int, unit: str = "") -> str:
 
 def codebooks(evaluation: dict[str, Any]) -> str:
     """The codec's codebooks, one row each."""
-    return "\n".join(
-        f"| {number} | {one['used']} of {one['bins']} ({100 * one['used'] / one['bins']:.0f} %) "
-        f"| {one['perplexity']:.0f} | {one['bits']:.2f} |"
+    rows = [
+        [
+            str(number),
+            f"{one['used']} of {one['bins']} ({100 * one['used'] / one['bins']:.0f} %)",
+            cell(one["perplexity"], 0),
+            cell(one["bits"], 2),
+        ]
         for number, one in enumerate(evaluation["scores"][0]["codebooks"], start=1)
-    )
+    ]
+    return markdown(["codebook", "entries hit", "perplexity", "bits"], rows)
 
 
 def per_file(evaluation: dict[str, Any]) -> str:
-    """Log-mel distance and pitch of every file, the codec beside Opus."""
+    """Log-mel distance and pitch of every file, the codecs beside Opus."""
     scores = [score for score in evaluation["scores"] if score["kind"] in ("codec", "opus")]
-    names = " | ".join(f"{score['name']}, log-mel / pitch" for score in scores)
-    lines = [f"| file | seconds | {names} |", "|---" * (2 + len(scores)) + "|"]
-    for rows in zip(*(score["files"] for score in scores)):
-        cells = [f"{cell(row['log_mel_db'], 2)} / {cell(row.get('pitch_kept'), 2)}" for row in rows]
-        lines.append(f"| {Path(rows[0]['file']).name} | {rows[0]['seconds']:.0f} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = [
+        [
+            Path(files[0]["file"]).name,
+            cell(files[0]["seconds"], 0),
+            *(f"{cell(file['log_mel_db'], 2)} / {cell(file.get('pitch_kept'), 2)}" for file in files),
+        ]
+        for files in zip(*(score["files"] for score in scores))
+    ]
+    return markdown(["file", "seconds", *(f"{score['name']}, log-mel / pitch" for score in scores)], rows)
 
 
 def limits(cfg: Any, runs: list[dict[str, Any]]) -> list[str]:

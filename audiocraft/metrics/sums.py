@@ -54,6 +54,26 @@ class SiSdrSums(Moments):
         return 10 * math.log10((scale**2 * reference + epsilon) / (noise + epsilon))
 
 
+def si_sdr(estimate: torch.Tensor, reference: torch.Tensor, epsilon: float = 1e-8) -> torch.Tensor:
+    """Scale-invariant signal-to-distortion ratio in dB over the whole signal, mean removed.
+
+    Source: Le Roux et al. 2019, "SDR - half-baked or well done?". A silent estimate gives a large negative value.
+
+    Args:
+        estimate, reference: [B, C, T]; channels are taken as one long signal.
+        epsilon: floor of the mean powers.
+
+    Returns:
+        [B], higher is better.
+    """
+    values = []
+    for x, y in zip(estimate, reference):
+        sums = SiSdrSums()
+        sums.add(x, y)
+        values.append(sums.value(epsilon))
+    return torch.tensor(values, device=estimate.device)
+
+
 @lru_cache(maxsize=1)
 def _resolutions() -> tuple[STFTLoss, ...]:
     return tuple(MRSTFTLoss().resolutions)  # type: ignore[arg-type]

@@ -4,8 +4,8 @@ A frame (20 ms) has an envelope, 64 bands × 4 columns of magnitudes, and one pa
 sound together. Partials are played by oscillators that take their energy from the envelope, so pitch does not depend
 on its resolution. Where they are a harmonic series the rest gathers around its members; it gets phases that fit its
 magnitudes ("spectral modeling synthesis", Serra and Smith 1990; phases as in Zhu, Beauregard and Wyse 2007, "Real-time
-signal estimation from modified STFT magnitude spectra").
-Nothing is drawn at random and nothing lasts longer than a column of 5 ms: no rate at which it could hum.
+signal estimation from modified STFT magnitude spectra"). Nothing is drawn at random and
+nothing lasts longer than a column of 5 ms: no rate at which it could hum.
 
 Shapes: B clips, K codebooks, F frames, N columns, P partials, T samples. Code -1 stands for nothing.
 """
@@ -44,8 +44,7 @@ _BEFORE = PARTIALS - 1 + SMOOTHING // COLUMNS  # frames that a frame's columns d
 _AFTER = SMOOTHING // COLUMNS
 _TAIL = WINDOW - HOP
 _LEAD = (WINDOW - HOP) // 2  # samples of the first window before the signal
-DELAY = _AFTER * FRAME + (BLOCK + AHEAD) * HOP + _LEAD
-"""Samples after a frame's last that must be known before it is settled, at most."""
+DELAY = _AFTER * FRAME + (BLOCK + AHEAD) * HOP + _LEAD  # samples that must be known after a frame's last, at most
 
 _F32 = np.float32
 _HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)).astype(_F32)
@@ -165,11 +164,8 @@ class SinesDecoder:
     def _settle(self, state: SinesState, last: bool) -> None:
         """Move what can be settled from `waiting` to `rest`."""
         done = []
-        settle = _click_block if self.buzz else _settle_block
-        while state.waiting.shape[1] >= BLOCK + AHEAD:
-            done.append(settle(state, BLOCK))
-        while last and state.waiting.shape[1]:
-            done.append(settle(state, min(BLOCK, state.waiting.shape[1])))
+        while state.waiting.shape[1] >= (1 if last else BLOCK + AHEAD):
+            done.append(_settle_block(state, min(BLOCK, state.waiting.shape[1]), self.buzz))
         if last and state.columns:
             done.append(state.tail / np.resize(_GAIN, _TAIL))
         for part in done:
@@ -182,10 +178,8 @@ def _begin(state: SinesState, codes: np.ndarray) -> None:
     clips = len(codes)
     state.codes = codes[:, :, :0]
     state.voices = np.zeros((clips, 5, PARTIALS, 2))
-    state.tail = np.zeros((clips, _TAIL), _F32)
-    state.waiting = np.zeros((clips, 0, BINS), _F32)
-    state.spectra = np.zeros((clips, 0, BINS), np.complex64)
-    state.turn = np.zeros((clips, BINS))
+    state.tail, state.turn = np.zeros((clips, _TAIL), _F32), np.zeros((clips, BINS))
+    state.waiting, state.spectra = (np.zeros((clips, 0, BINS), kind) for kind in (_F32, np.complex64))
     state.tones = state.rest = np.zeros((clips, 0), _F32)
 
 
@@ -197,8 +191,7 @@ def _sounding(codes: np.ndarray, first: int, start: int, stop: int) -> tuple[np.
     frames = np.arange(start, stop)[:, None]
     newest = frames - (frames - np.arange(PARTIALS)) % PARTIALS - first  # [F, P]
     held = np.where(newest >= 0, tones[:, np.maximum(newest, 0)], 0)
-    hz, level = partial_of(np.repeat(held, COLUMNS, axis=1))
-    return hz, level
+    return partial_of(np.repeat(held, COLUMNS, axis=1))
 
 
 def _divide(magnitude: np.ndarray, hz: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -287,8 +280,7 @@ def _oscillate(voices: np.ndarray, amplitude: np.ndarray, hz: np.ndarray, first:
     to = np.where(on, amplitude[..., None], 0.0)
     start = np.concatenate([voices[:, 0:1], to[:, :-1]], axis=1)
     # A silent voice keeps its frequency, and takes up the new one where it sets in.
-    f_to = np.empty(on.shape)
-    held = voices[:, 1]
+    f_to, held = np.empty(on.shape), voices[:, 1]
     for n in range(on.shape[1]):
         held = np.where(on[:, n], hz[:, n, :, None], held)
         f_to[:, n] = held
@@ -326,27 +318,29 @@ def _play(
     return out.reshape(len(turn), -1)
 
 
-def _settle_block(state: SinesState, commit: int) -> np.ndarray:
-    """Phases of the first `commit` columns that wait, by rounds of "what would this sound's spectrum be"; [B, t]."""
+def _settle_block(state: SinesState, commit: int, buzz: bool) -> np.ndarray:
+    """Sound of the first `commit` columns that wait, [B, commit * HOP]."""
+    spectra = _clicks(state, commit) if buzz else _fitting(state)
+    wav = _overlap(state.tail, np.fft.irfft(spectra[:, :commit], WINDOW, axis=2).astype(_F32) * _HANN)
+    state.tail = wav[:, commit * HOP :]
+    state.waiting, state.spectra = state.waiting[:, commit:], spectra[:, commit:]
+    return wav[:, : commit * HOP] / np.resize(_GAIN, commit * HOP)
+
+
+def _fitting(state: SinesState) -> np.ndarray:
+    """Spectra of the columns of a block and ahead, by rounds of "what would this sound's spectrum be"."""
     magnitude = state.waiting[:, : BLOCK + AHEAD]
     columns, begun = magnitude.shape[1], state.spectra.shape[1]
     if columns > begun:
         state.spectra = np.concatenate([state.spectra, _first_phases(state, magnitude[:, begun:])], axis=1)
-    gain = _gain_of(columns)
-    spectra = state.spectra
-    for round_ in range(ROUNDS + 1):
-        pieces = np.fft.irfft(spectra, WINDOW, axis=2).astype(_F32) * _HANN
-        wav = _overlap(state.tail, pieces)
-        if round_ == ROUNDS:
-            break
+    gain, spectra = _gain_of(columns), state.spectra
+    for _ in range(ROUNDS):
+        wav = _overlap(state.tail, np.fft.irfft(spectra, WINDOW, axis=2).astype(_F32) * _HANN)
         windows = np.lib.stride_tricks.sliding_window_view(wav / gain, WINDOW, axis=1)[:, ::HOP]
         heard = np.fft.rfft(windows * _HANN, axis=2)
         spectra = (magnitude * heard / (np.abs(heard) + 1e-9)).astype(np.complex64)
-    wav = _overlap(state.tail, pieces[:, :commit])
-    state.tail = wav[:, commit * HOP :]
-    state.waiting, state.spectra = state.waiting[:, commit:], spectra[:, commit:]
     state.turn = np.angle(spectra[:, -1]).astype(float)
-    return wav[:, : commit * HOP] / np.resize(_GAIN, commit * HOP)
+    return spectra
 
 
 @lru_cache(maxsize=BLOCK + AHEAD)
@@ -356,16 +350,13 @@ def _gain_of(columns: int) -> np.ndarray:
     return np.maximum(_overlap(np.zeros((1, _TAIL), _F32), squares)[0, _TAIL:], 1e-2)
 
 
-def _click_block(state: SinesState, commit: int) -> np.ndarray:
-    """As `_settle_block`: spectra whose phases are those of a click in the middle of their frame."""
+def _clicks(state: SinesState, commit: int) -> np.ndarray:
+    """Spectra of the next columns whose phases are those of a click in the middle of their frame."""
     number = state.begun + np.arange(commit)
+    state.begun += commit
     place = WINDOW / 2 + FRAME / 2 - HOP / 2 - HOP * (number % COLUMNS)  # of the click in each column's window
     phases = np.exp(-2j * np.pi * place[:, None] * np.arange(BINS) / WINDOW).astype(np.complex64)
-    pieces = np.fft.irfft(state.waiting[:, :commit] * phases, WINDOW, axis=2).astype(_F32) * _HANN
-    wav = _overlap(state.tail, pieces)
-    state.tail, state.waiting = wav[:, commit * HOP :], state.waiting[:, commit:]
-    state.begun += commit
-    return wav[:, : commit * HOP] / np.resize(_GAIN, commit * HOP)
+    return state.waiting[:, :commit] * phases
 
 
 def _overlap(tail: np.ndarray, pieces: np.ndarray) -> np.ndarray:
@@ -401,8 +392,7 @@ def _first_phases(state: SinesState, magnitude: np.ndarray) -> np.ndarray:
     curve = np.minimum(left - 2 * mid + right, -1e-9)
     offset = np.clip(0.5 * (left - right) / curve, -0.5, 0.5)
     step = (own + offset) * (2 * np.pi * HOP / WINDOW) - np.pi * (k - own)
-    turns = np.empty(magnitude.shape)
-    turn = state.turn
+    turns, turn = np.empty(magnitude.shape), state.turn
     for n in range(magnitude.shape[1]):
         onward = (turn[clips[:, 0], own[:, n]] + step[:, n]) % (2 * np.pi)
         turn = turns[:, n] = np.where(carried[:, n], onward, scattered[n])
