@@ -3,7 +3,7 @@
 A strided convolution with kernel k, dilation d and stride s pads `(k - 1) * d + 1 - s` samples in all: all of them on
 the left when causal, else split between both sides; and as many more on the right as the last window needs. It gives
 ceil(T / s) frames. A transposed one trims what is beyond F * s. `audiocraft.modules.chunked` runs the same layers on a
-stream, block by block.
+stream, piece by piece.
 """
 
 import math
@@ -22,8 +22,8 @@ class _WeightNorm(nn.Module):
     """A convolution whose weight is `weight_g * weight_v / |weight_v|` (Salimans & Kingma 2016), one norm per slice of
     axis 0.
 
-    Holds nothing but parameters: the weight is formed at each call, so that no stale copy can exist and the module can
-    be copied at any time; `fused_weight` gives it to those who keep it themselves.
+    Holds nothing but parameters: the weight is formed whenever it is asked for, so that no stale copy can exist and the
+    module can be copied at any time.
     """
 
     weight_g: nn.Parameter
@@ -62,20 +62,6 @@ _WEIGHT_NORMED: dict[type, type] = {
     nn.ConvTranspose1d: WeightNormConvTranspose1d,
     nn.ConvTranspose2d: WeightNormConvTranspose2d,
 }
-
-
-def fused_weight(conv: nn.Module) -> torch.Tensor:
-    """The plain weight of a convolution, whatever its normalisation."""
-    return tp.cast(torch.Tensor, conv.weight)
-
-
-def convolve(conv: nn.Module, x: torch.Tensor, weight: torch.Tensor | None = None, padding: int = 0) -> torch.Tensor:
-    """Apply `conv` to x [B, C, T]; `weight` replaces its own where a caller keeps the fused one."""
-    module: tp.Any = conv
-    weight = fused_weight(conv) if weight is None else weight
-    if module.transposed:
-        return F.conv_transpose1d(x, weight, module.bias, module.stride, padding, 0, module.groups, module.dilation)
-    return F.conv1d(x, weight, module.bias, module.stride, padding, module.dilation, module.groups)
 
 
 def apply_parametrization_norm(module: nn.Module, norm: str = "none") -> nn.Module:
@@ -198,7 +184,10 @@ class NormConv1d(_NormConv):
 
     def forward(self, x: torch.Tensor, padding: int = 0) -> torch.Tensor:
         """x [B, C, T] → [B, C', T'], `padding` zeros added at both sides in place of the convolution's own."""
-        return self.norm(convolve(self.conv, x, padding=padding) if padding else self.conv(x))
+        conv = self.conv
+        if not padding:
+            return self.norm(conv(x))
+        return self.norm(F.conv1d(x, conv.weight, conv.bias, conv.stride, padding, conv.dilation, conv.groups))
 
 
 class NormConvTranspose1d(_NormConv):

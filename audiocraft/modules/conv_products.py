@@ -11,7 +11,7 @@ import typing as tp
 import torch
 from torch import Tensor, nn
 
-from .conv import StreamableConv1d, StreamableConvTranspose1d, fused_weight
+from .conv import StreamableConv1d, StreamableConvTranspose1d
 from .seanet import SEANetResnetBlock
 
 Layer = tp.Callable[[Tensor], Tensor]
@@ -59,7 +59,7 @@ class _Products:
 
     def __init__(self, layer: StreamableConv1d) -> None:
         conv = layer.conv.conv
-        weight = fused_weight(conv).detach()  # [C', C, k]
+        weight = conv.weight.detach()  # [C', C, k]
         self.layer = layer
         self.taps = weight.permute(2, 1, 0).contiguous()  # [k, C, C']
         self.bias = _bias(weight, conv.bias, conv.out_channels)
@@ -83,7 +83,7 @@ class _TransposedProducts:
 
     def __init__(self, layer: StreamableConvTranspose1d) -> None:
         conv = layer.convtr.convtr
-        weight = fused_weight(conv).detach()  # [C, C', k]
+        weight = conv.weight.detach()  # [C, C', k]
         groups = -(-layer.kernel_size // layer.stride)
         padded = nn.functional.pad(weight, (0, groups * layer.stride - layer.kernel_size))
         parts = padded.unflatten(2, (groups, layer.stride))

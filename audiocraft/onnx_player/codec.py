@@ -20,7 +20,7 @@ from ..models.encodec import EncodecModel
 from ..models.spectral import SpectralModel
 from ..modules import sines
 from ..modules.chunked import margins, split
-from ..modules.conv import StreamableConv1d, StreamableConvTranspose1d, fused_weight
+from ..modules.conv import StreamableConv1d, StreamableConvTranspose1d
 from ..modules.lstm import StreamableLSTM
 from ..modules.seanet import SEANetDecoder, SEANetResnetBlock
 from .graph import Graph, Shape
@@ -136,7 +136,7 @@ def _layer(graph: Graph, layer: nn.Module, x: str) -> str:
         return _convolution(graph, layer, x)
     if isinstance(layer, StreamableConvTranspose1d):
         transposed: tp.Any = layer.convtr.convtr
-        weights = [graph.weight(_array(part)) for part in (fused_weight(transposed), transposed.bias)]
+        weights = [graph.weight(_array(part)) for part in (transposed.weight, transposed.bias)]
         return graph.op(
             "ConvTranspose",
             x,
@@ -158,7 +158,7 @@ def _layer(graph: Graph, layer: nn.Module, x: str) -> str:
 def _convolution(graph: Graph, layer: StreamableConv1d, x: str) -> str:
     conv: tp.Any = layer.conv.conv
     left, right = layer.paddings(layer.stride)
-    weights = [graph.weight(_array(part)) for part in (fused_weight(conv), conv.bias)]
+    weights = [graph.weight(_array(part)) for part in (conv.weight, conv.bias)]
     if layer.pad_mode == "reflect" and left + right:
         x = graph.op("Pad", x, graph.ints(0, 0, left, 0, 0, right), mode="reflect")
         left = right = 0

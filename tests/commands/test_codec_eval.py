@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from tiny_codec import RATE, write_codec
+from tiny import RATE, write_codec
 from typer.testing import CliRunner
 
 from audiocraft import __version__

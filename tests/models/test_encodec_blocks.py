@@ -6,25 +6,20 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny import tiny_encodec
 
 from audiocraft.errors import UserError
 from audiocraft.models import encodec
 from audiocraft.models.encodec import EncodecModel
 from audiocraft.models.loaders import load_compression_model
 from audiocraft.modules.chunked import Pieces, StreamState
-from audiocraft.modules.seanet import SEANetDecoder, SEANetEncoder
-from audiocraft.quantization import ResidualVectorQuantizer
 
 RATE = 120
 
 
-def tiny(norm: str = "weight_norm", channels: int = 1, renormalize: bool = False) -> EncodecModel:
+def tiny(**kwargs: Any) -> EncodecModel:
     """A codec at 120 Hz, so that blocks of one second and long files are small."""
-    torch.manual_seed(0)
-    shared = {"channels": channels, "dimension": 6, "n_filters": 2, "n_residual_layers": 1, "ratios": [3, 2], "lstm": 1}
-    quantizer = ResidualVectorQuantizer(6, 3, bins=8, kmeans_init=False)
-    encoder, decoder = SEANetEncoder(**shared, norm=norm), SEANetDecoder(**shared, norm=norm)
-    return EncodecModel(encoder, decoder, quantizer, 20, RATE, channels, renormalize=renormalize).eval()
+    return tiny_encodec(RATE, **{"lstm": 1, "norm": "weight_norm", **kwargs})
 
 
 @pytest.fixture()

@@ -6,23 +6,18 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import tiny_encodec
 
 from audiocraft.errors import UserError
 from audiocraft.models import MusicGen, builders
 from audiocraft.models.encodec import EncodecModel
 from audiocraft.models.windows import SongState
-from audiocraft.modules.seanet import SEANetDecoder, SEANetEncoder
-from audiocraft.quantization.vq import ResidualVectorQuantizer
 
 
 def tiny_codec(**kwargs: Any) -> EncodecModel:
     """50 frames/s at 3200 Hz, with an LSTM and weight norm."""
-    shared = {"channels": 1, "dimension": 16, "n_filters": 4, "n_residual_layers": 1, "ratios": [8, 4, 2], "lstm": 2}
-    shared |= {"norm": "weight_norm", **kwargs}
-    encoder, decoder = SEANetEncoder(**shared), SEANetDecoder(**shared)
-    quantizer = ResidualVectorQuantizer(dimension=16, n_q=4, bins=400, kmeans_init=False)
-    codec = EncodecModel(encoder, decoder, quantizer, frame_rate=50, sample_rate=3200, channels=1)
-    return codec.eval()
+    settings = {"dimension": 16, "n_filters": 4, "ratios": [8, 4, 2], "lstm": 2, "norm": "weight_norm", **kwargs}
+    return tiny_encodec(3200, n_q=4, bins=400, **settings)
 
 
 def tiny_model(**kwargs: Any) -> MusicGen:

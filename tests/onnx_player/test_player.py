@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tiny import run_player
 
 from audiocraft.errors import UserError
 from audiocraft.models.musicgen import MusicGen
@@ -29,19 +30,7 @@ from audiocraft.onnx_player.export import export_player
 from .conftest import HOP, RATE, make_codec, make_lm
 
 FRAMES = RATE // HOP
-
-# A process in which torch, and this package, cannot be imported.
-ALONE = """
-import runpy, sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "audiocraft", "onnx", "soundfile", "scipy"):
-            raise ImportError(name + " is blocked")
-sys.meta_path.insert(0, Blocked())
-sys.argv = sys.argv[1:]
-sys.path[0] = sys.argv[0].rpartition("/")[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+FILES = ("lm.onnx", "sound.onnx", "player.json", "lm.weights", "sound.weights")
 
 
 @pytest.fixture(scope="session")
@@ -53,12 +42,6 @@ def folders(musicgen: MusicGen, tmp_path_factory: pytest.TempPathFactory) -> dic
 @pytest.fixture
 def player(folders: dict[str, Path], player_code):
     return player_code.engine.Player(folders["none"], threads=1)
-
-
-def play(folder: Path, *arguments: str, **kwargs) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", ALONE, str(folder / "player.py"), *arguments]
-    kwargs = {"capture_output": True, "timeout": 60, **kwargs}
-    return subprocess.run(command, **kwargs)
 
 
 def one_line(result: subprocess.CompletedProcess) -> str:
@@ -157,7 +140,7 @@ def test_int8_sounds_every_time_the_same(folders: dict[str, Path], player_code):
 
 def test_the_command_needs_no_torch(folders: dict[str, Path], tmp_path: Path):
     arguments = ["--num", "3", "--duration", "1.5", "--seed", "4", "--batch-size", "2"]
-    result = play(folders["int8"], *arguments, "--out", "takes", "--timings", "t.json", cwd=tmp_path)
+    result = run_player(folders["int8"], *arguments, "--out", "takes", "--timings", "t.json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     takes = tmp_path / "takes"
     assert sorted(p.name for p in takes.iterdir()) == [f"take_{i:04d}.{e}" for i in (1, 2, 3) for e in ("json", "wav")]
@@ -168,22 +151,22 @@ def test_the_command_needs_no_torch(folders: dict[str, Path], tmp_path: Path):
     order = [told[key] for key in ("imports", "load", "lm", "decode", "total")]
     assert order == sorted(order) and 0 < told["load"] < told["first_audio"] <= told["total"] and told["peak_mib"] > 1
     # The next takes go behind them; the same seed alone is the same sound, and is it streamed too.
-    result = play(folders["int8"], "--duration", "1.5", "--seed", "6", "--out", "takes", cwd=tmp_path)
+    result = run_player(folders["int8"], "--duration", "1.5", "--seed", "6", "--out", "takes", cwd=tmp_path)
     assert result.stdout.decode().split()[0] == "takes/take_0004.wav"
     np.testing.assert_array_equal(read_wav(takes / "take_0004.wav"), read_wav(takes / "take_0003.wav"))
-    result = play(folders["int8"], "--duration", "1.5", "--seed", "6", "--stream")
+    result = run_player(folders["int8"], "--duration", "1.5", "--seed", "6", "--stream")
     assert result.returncode == 0 and result.stdout == (takes / "take_0004.wav").read_bytes()
-    result = play(folders["int8"], "--duration", "1.5", "--seed", "6", "--stream", "--raw")
+    result = run_player(folders["int8"], "--duration", "1.5", "--seed", "6", "--stream", "--raw")
     assert result.stdout == (takes / "take_0004.wav").read_bytes()[44:]
-    result = play(folders["int8"], "--duration", "1.5", "--seed", "6", "--stream", "one.wav", cwd=tmp_path)
+    result = run_player(folders["int8"], "--duration", "1.5", "--seed", "6", "--stream", "one.wav", cwd=tmp_path)
     assert (tmp_path / "one.wav").read_bytes() == (takes / "take_0004.wav").read_bytes()
-    assert "is there already" in one_line(play(folders["int8"], "--stream", "one.wav", cwd=tmp_path))
+    assert "is there already" in one_line(run_player(folders["int8"], "--stream", "one.wav", cwd=tmp_path))
 
 
 def test_stereo_samples_take_turns(tmp_path: Path, player_code):
     model = MusicGen("tiny", make_codec(channels=2), make_lm(), max_duration=2)
     folder = export_player(model, tmp_path / "out", "none")
-    result = play(folder, "--duration", "1", "--seed", "1", "--stream")
+    result = run_player(folder, "--duration", "1", "--seed", "1", "--stream")
     channels, rate = struct.unpack("<HI", result.stdout[22:28])
     assert (channels, rate) == (2, RATE)
     model.set_generation_params(duration=1)
@@ -226,7 +209,7 @@ def test_samples_stay_within_full_scale(player_code):
 )
 def test_bad_arguments(arguments: list[str], told: str, folders: dict[str, Path], tmp_path: Path):
     (tmp_path / "player.json").touch()
-    assert told in one_line(play(folders["none"], *arguments, cwd=tmp_path))
+    assert told in one_line(run_player(folders["none"], *arguments, cwd=tmp_path))
     assert [path.name for path in tmp_path.rglob("*")] == ["player.json"]
 
 
@@ -244,7 +227,7 @@ def test_memory_is_told_in_mib_on_every_system(player_code, monkeypatch: pytest.
 def test_a_closed_pipe_ends_in_one_line(folders: dict[str, Path]):
     read, write = os.pipe()
     os.close(read)
-    result = play(folders["none"], "--duration", "20", "--stream", stdout=write, stderr=-1, capture_output=False)
+    result = run_player(folders["none"], "--duration", "20", "--stream", stdout=write, stderr=-1, capture_output=False)
     os.close(write)
     assert "closed" in one_line(result)
 
@@ -257,7 +240,7 @@ def test_a_full_disk_behind_stdout_ends_in_one_line(
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     with open("/dev/full", "wb") as full:
         where = {"stdout": full, "stderr": subprocess.PIPE, "capture_output": False, "cwd": tmp_path}
-        line = one_line(play(folders["none"], "--duration", "1", *arguments, **where))
+        line = one_line(run_player(folders["none"], "--duration", "1", *arguments, **where))
     assert line == "error: the output cannot be written (No space left on device)"
 
 
@@ -278,22 +261,25 @@ def test_closed_outputs(folders: dict[str, Path], tmp_path: Path):
 
 
 def test_folders_that_are_no_player(folders: dict[str, Path], model_folder: Path, tmp_path: Path):
-    assert "--format onnx" in one_line(play(folders["none"], str(model_folder)))
-    assert "no model for the player" in one_line(play(folders["none"], str(tmp_path)))
+    assert "--format onnx" in one_line(run_player(folders["none"], str(model_folder)))
+    assert "no model for the player" in one_line(run_player(folders["none"], str(tmp_path)))
 
 
-@pytest.mark.parametrize("name", ["lm.onnx", "sound.onnx", "player.json", "lm.weights", "sound.weights"])
-@pytest.mark.parametrize("damage", ["cut", "missing", "scribbled"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *((name, "scribbled") for name in ("lm.onnx", "sound.onnx", "player.json")),  # not weights: they are numbers
+        *((name, damage) for name in FILES for damage in ("cut", "missing")),
+    ],
+)
 def test_damaged_folders(name: str, damage: str, folders: dict[str, Path], tmp_path: Path):
-    if name.endswith(".weights") and damage == "scribbled":
-        return  # other numbers are other weights
     folder = shutil.copytree(folders["none"], tmp_path / "model")
     path = folder / name
     size = path.stat().st_size
     path.unlink()
     if damage != "missing":
         path.write_bytes(b"\xff" * (size // 2 if damage == "cut" else size))
-    line = one_line(play(folder, "--out", "takes", cwd=tmp_path))
+    line = one_line(run_player(folder, "--out", "takes", cwd=tmp_path))
     assert "export" in line and (name in line or name == "player.json")
     assert not (tmp_path / "takes").exists()
 
@@ -353,5 +339,5 @@ def test_weights_that_are_no_numbers(musicgen: MusicGen, tmp_path: Path):
     with torch.no_grad():
         model.lm.out_norm.weight[0] = float("nan")
     folder = export_player(model, tmp_path / "out", "none")
-    assert "NaN" in one_line(play(folder, "--out", "takes", cwd=tmp_path))
+    assert "NaN" in one_line(run_player(folder, "--out", "takes", cwd=tmp_path))
     assert list((tmp_path / "takes").iterdir()) == []

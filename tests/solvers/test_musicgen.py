@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tiny_codec import RATE
+from tiny import RATE
 from tiny_lm import DURATIONS, assert_same_metrics, build, metrics_of, settings, stop_after
 
 from audiocraft import __version__, train

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_codec import RATE
+from tiny import RATE
 from tiny_lm import DURATIONS, metrics_of, settings
 
 from audiocraft import train

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from tiny_codec import RATE, write_codec
+from tiny import RATE, write_codec
 
 from audiocraft import train
 from audiocraft.data.manifest import AudioMeta, save_audio_meta
