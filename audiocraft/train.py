@@ -11,11 +11,10 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+import typing as tp
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from dora.distrib import get_distrib_spec
 from dora.xp import XP, get_xp
@@ -28,7 +27,7 @@ from .utils.files import disk_told
 from .utils.logs import setup_logging
 from .utils.run_lock import sole_use
 
-if TYPE_CHECKING:
+if tp.TYPE_CHECKING:
     from .solvers.base import StandardSolver
 
 logger = logging.getLogger(__name__)
@@ -102,7 +101,7 @@ def _join(cfg: DictConfig) -> None:
     flashy.distrib.init("nccl" if torch.cuda.is_available() and cfg.device != "cpu" else "gloo")
 
 
-def run(overrides: Sequence[str]) -> RunResult:
+def run(overrides: tp.Sequence[str]) -> RunResult:
     """Train in this process as `dora run OVERRIDES` would, in the same run folder.
 
     Raises:
@@ -117,7 +116,7 @@ def run(overrides: Sequence[str]) -> RunResult:
 
 
 @micro_main("config", resource_dir("config"))
-def main(cfg: DictConfig) -> Any:
+def main(cfg: DictConfig) -> tp.Any:
     """Main of `dora run`: errors end in one line, signals in the exit status shells expect (128 + number)."""
     import flashy
     import torch

@@ -18,11 +18,10 @@ import sys
 import typing as tp
 from pathlib import Path
 
-from benchlib import house, machine
-from benchlib.engines import ENGINES
-from benchlib.options import positive
-from benchlib.process import ProcessFailed
-from benchlib.store import append, read
+from benchmarks import house, positive
+from benchmarks.engines import ENGINES
+from benchmarks.process import ProcessFailed
+from benchmarks.record import append, read, stamp
 
 HOUSE_RECORD = Path("outputs/bench.jsonl")
 
@@ -67,7 +66,7 @@ def parse(arguments: tp.Sequence[str]) -> argparse.Namespace:
     command = commands.add_parser("material", help="making jungle")
     command.add_argument("--minutes", type=positive(float), default=10)
     command = commands.add_parser("long-file", help="coding a one-hour file")
-    command.add_argument("--codec", default="//pretrained/mini_32khz")
+    command.add_argument("--codec", default="//pretrained/spectral_32khz")
     command.add_argument("--minutes", type=positive(float), default=60, help="length of the file")
     command = commands.add_parser("boot", help="the whole `generate` command")
     command.add_argument("model", help="a model folder, such as outputs/demo/model")
@@ -84,8 +83,8 @@ def parse(arguments: tp.Sequence[str]) -> argparse.Namespace:
 
 def play(options: argparse.Namespace) -> None:
     """Measure (unless only drawing), print the table, draw the figure."""
-    from benchlib.play import Plan, measure
-    from benchlib.summary import peer_rows, summarise, table
+    from benchmarks.play import Plan, measure
+    from benchmarks.summary import peer_rows, summarise, table
 
     record = options.out / "play.jsonl"
     if not options.draw_only:
@@ -95,7 +94,7 @@ def play(options: argparse.Namespace) -> None:
     measured = {(row.model, row.batch, row.seconds) for row in summary.rows}
     peers = [row for row in peer_rows() if (row.model, row.batch, row.seconds) in measured]
     print(table([*summary.rows, *peers]))
-    from benchlib.figure import draw  # matplotlib, which a measuring process has no use for
+    from benchmarks.figure import draw  # matplotlib, which a measuring process has no use for
 
     figure = options.out / "play.png"
     draw(summary, peers, figure)
@@ -112,7 +111,7 @@ def measure_house(options: argparse.Namespace) -> None:
         "memory": lambda: house.bench_memory(options.model, options.seconds),
         "divergence": lambda: house.bench_divergence(options.model, options.seconds),
     }[options.what]()
-    line = {**machine.stamp(), "what": options.what, "runs": getattr(options, "runs", 1), "figures": figures}
+    line = {**stamp(), "what": options.what, "runs": getattr(options, "runs", 1), "figures": figures}
     append(HOUSE_RECORD, line)
     for name, value in figures.items():
         print(f"{name:58} {value}")

@@ -11,10 +11,10 @@ import sys
 import typing as tp
 from pathlib import Path
 
-from benchlib.gpu import GpuPlan, measure, summary
-from benchlib.options import positive
-from benchlib.store import read
-from benchlib.weights import SCALES
+from benchmarks import positive
+from benchmarks.gpu import GpuPlan, measure, summary
+from benchmarks.record import read
+from benchmarks.weights import SCALES
 
 from audiocraft.errors import UserError
 from audiocraft.utils.device import resolve_device

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from benchlib.steps import time_training
+from benchmarks.steps import time_training
 from safetensors.torch import load_file
 
 from audiocraft.data.audio import audio_write
@@ -31,7 +31,7 @@ from audiocraft.train import main as dora_main
 from audiocraft.train import run as train_run
 from audiocraft.utils.device import resolve_device
 
-CODEC = "//pretrained/mini_32khz"
+CODEC = "//pretrained/spectral_32khz"
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "lm_none"
 
 

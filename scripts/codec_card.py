@@ -8,19 +8,25 @@ Only of a codec under assets/ it says that it is MIT; of others, that the licenc
 that of the weights it began with.
 
 Needs config.yaml and training.json, which the first command writes, and eval.json and eval.png, which the second does.
+Where HELD_OUT has folders, each gets means of its own. `--bend SOUND` bends a sound in eight ways, and tells how
+different they come out. A `designs.json` in the folder, what else was tried and measured, becomes a table too.
 """
 
 import argparse
 import io
+import itertools
 import json
 import math
+import statistics
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from make_codec_asset import trainings
+from told import tell
 
 NEEDED = {
     "config.yaml": "scripts/make_codec_asset.py",
@@ -28,6 +34,8 @@ NEEDED = {
     "eval.json": "-m audiocraft codec eval --out",
     "eval.png": "-m audiocraft codec eval --out",
 }
+DESIGNS = "designs.json"
+BENDS = 8
 # Names and digits in the table; hum has a column for every rate that was asked for.
 MEASURES = {
     "log_mel_db": ("log-mel", 2),
@@ -39,11 +47,13 @@ MEASURES = {
 }
 
 
-def card(folder: Path, trained_on: str | None, held_out: str | None, notes: list[str]) -> str:
-    """The card as Markdown.
+def card(
+    folder: Path, trained_on: str | None, held_out: str | None, notes: list[str], sound: Path | None = None
+) -> str:
+    """The card as Markdown; `sound` is bent for it.
 
     Raises:
-        UserError: a file that it is written from is missing or damaged.
+        UserError: a file that it is written from is missing or damaged, or `sound` cannot be read.
     """
     from audiocraft.checkpoints.card import front_matter, is_noncommercial, licence_text
     from audiocraft.checkpoints.configs import read_config
@@ -77,6 +87,11 @@ def card(folder: Path, trained_on: str | None, held_out: str | None, notes: list
         built = limits(cfg, runs)
     with reading(folder / "eval.json"):
         sections += measured(json.loads((folder / "eval.json").read_text(encoding="utf-8")), held_out)
+    if (folder / DESIGNS).is_file():
+        with reading(folder / DESIGNS):
+            sections += designs(json.loads((folder / DESIGNS).read_text(encoding="utf-8")))
+    if sound is not None:
+        sections += bends(folder, sound, spectral)
     sections += ["## Limits", "\n".join(f"- {line}" for line in [*built, *notes])]
     if ships(folder) and not noncommercial:
         sections[1] += f"It loads as `//pretrained/{name}`. Licence: MIT, as the code."
@@ -96,7 +111,8 @@ def reading(path: Path) -> Iterator[None]:
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
-            f"{path} is damaged or something else ({reason}); make it again with python {NEEDED[path.name]}"
+            f"{path} is damaged or something else ({reason}); make it again"
+            + (f" with python {NEEDED[path.name]}" if path.name in NEEDED else ", or take it away")
         ) from error
 
 
@@ -131,14 +147,14 @@ def measured(evaluation: dict[str, Any], held_out: str | None) -> list[str]:
         "## What it does to audio it never saw" if held_out else "## What it does to audio",
         (f"{held_out[:1].upper()}{held_out[1:]}: " if held_out else "") + f"{count} file{'s' * (count != 1)}, "
         f"{evaluation['seconds'] / 60:.1f} minutes, measured with `python -m audiocraft codec eval` at "
-        f"{evaluation['sample_rate'] / 1000:g} kHz on {evaluation['device']}, {evaluation['threads']} threads. "
+        f"{evaluation['sample_rate'] / 1000:g} kHz on {evaluation['device']}, threads: {evaluation['threads']}. "
         "Log-mel: mean difference over four window sizes in dB, over the whole band and below 4 kHz; STFT: distance of "
         "magnitudes; both lower is better. Pitch: share of the frames with a tone whose strongest peak stays within 50 "
         "cents; onsets: correlation of attacks; SI-SDR in dB; higher is better. Hum: dB by which the multiples of so "
         "many Hz, at which decoders step, rise against what lies between; 0 is best. kb/s: entropy of the codes; of "
         "Opus its packets. `eval.json` has every file.",
         means(evaluation),
-        "| codebook | entries hit | perplexity | bits |\n|---|---|---|---|\n" + codebooks(evaluation),
+        codebooks(evaluation),
         "![original, reconstructions and distances](eval.png)",
         "### Per file",
         per_file(evaluation),
@@ -151,37 +167,107 @@ def channels(count: int) -> str:
 
 def run_facts(run: dict[str, Any]) -> str:
     """One run in sentences."""
-    losses = ", ".join(f"{name} × {weight:g}" for name, weight in run["losses"].items() if weight)
-    balanced = ", as shares of the gradient" if run.get("balancer", {}).get("balance_grads") else ""
-    valid = [epoch["valid"]["loss"] for epoch in run["history"] if "valid" in epoch]
-    optim = run["optim"]
     text = (
         f"{run['steps']:,} steps of {run['batch_size']} × {run['segment_duration']:g} s "
-        f"({run['train_seconds'] / 60:.0f} minutes of training), {optim['optimizer']} at a rate of {optim['lr']:g}, "
-        f"seed {run['seed']}; losses: {losses}{balanced}, and the quantiser's commitment penalty"
+        f"({run['train_seconds'] / 60:.0f} minutes of training), seed {run['seed']}"
     )
+    if "losses" in run:
+        losses = ", ".join(f"{name} × {weight:g}" for name, weight in run["losses"].items() if weight)
+        balanced = ", as shares of the gradient" if run.get("balancer", {}).get("balance_grads") else ""
+        optim, what = run["optim"], "loss"
+        text += f", {optim['optimizer']} at a rate of {optim['lr']:g}; losses: {losses}{balanced}, and the "
+        text += "quantiser's commitment penalty"
+    else:
+        what = "distance of envelopes in log10 of magnitudes"
+        text += f"; no gradients: codebooks are moving averages (decay {run['rvq']['decay']:g}) of what they code"
     if begun := run.get("continue_from"):
         text += f"; begun with the weights of {', which went on from '.join(f'`{name}`' for name in begun)}"
+    valid = [epoch["valid"]["loss"] for epoch in run["history"] if "valid" in epoch]
     if valid:
-        text += f"; held-out loss {valid[0]:.3f} after the first epoch, {valid[-1]:.3f} at the end"
+        text += f"; held-out {what} {valid[0]:.3f} after the first epoch, {valid[-1]:.3f} at the end"
     return f"{text}; kept: {run['weights']} weights."
 
 
 def means(evaluation: dict[str, Any]) -> str:
-    """Each codec and reference, means over files."""
+    """Each codec and reference, means over files; over those of each folder where they lie in several."""
+    folders = sorted({str(Path(file["file"]).parent) for file in evaluation["scores"][0]["files"]})
+    if len(folders) == 1:
+        return table(evaluation["scores"], "files", folders[0])
+    return "\n\n".join(table(evaluation["scores"], name, name) for name in folders)
+
+
+def table(scores: list[dict[str, Any]], name: str, folder: str) -> str:
+    """Each codec and reference, means over the files of a folder."""
+
+    def mean(values: Iterable[float | None]) -> float | None:
+        there = [value for value in values if value is not None]
+        return statistics.fmean(there) if there else None
+
     # Evaluations written before pitch, hum and onsets were measured lack them.
-    hums = [score["mean"].get("hum_db", {}) for score in evaluation["scores"]]
-    rates = list(dict.fromkeys(rate for hum in hums for rate in hum))
-    heads = [head for head, _ in MEASURES.values()] + [f"hum {rate} Hz" for rate in rates]
-    heads = ["mean over files", *heads, "kb/s", "encode", "decode"]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for score, hum in zip(evaluation["scores"], hums):
-        mean, rate = score["mean"], score["bits_per_second"]
-        values = [cell(mean.get(key), digits) for key, (_, digits) in MEASURES.items()]
-        values += [cell(hum.get(hz), 1) for hz in rates]
+    rates = list(dict.fromkeys(rate for score in scores for rate in score["mean"].get("hum_db", {})))
+    heads = [f"mean over {name}", *(head for head, _ in MEASURES.values()), *(f"hum {rate} Hz" for rate in rates)]
+    heads += ["kb/s", "encode", "decode"]
+    rows = []
+    for score in scores:
+        files = [file for file in score["files"] if str(Path(file["file"]).parent) == folder]
+        values = [cell(mean(file.get(key) for file in files), digits) for key, (_, digits) in MEASURES.items()]
+        values += [cell(mean(file.get("hum_db", {}).get(hz) for file in files), 1) for hz in rates]
         speeds = [cell(score[f"{way}_speed"], 0, " ×") for way in ("encode", "decode")]
-        lines.append("| " + " | ".join([score["name"], *values, cell(rate and rate / 1000, 2), *speeds]) + " |")
-    return "\n".join(lines)
+        rate = score["bits_per_second"]
+        rows.append([score["name"], *values, cell(rate and rate / 1000, 2), *speeds])
+    return markdown(heads, rows)
+
+
+def designs(tried: dict[str, Any]) -> list[str]:
+    """The section about what else was tried. `tried` has `about`, `designs` with a `name`, `what` it is and, in `tones`
+    and `rhythm`, numbers by the same names in each, and `learned`: numbers by name of each codec whose codes a language
+    model was trained on."""
+    keys, learned = list(tried["designs"][0]["tones"]), tried["learned"]
+    rows = [
+        [design["name"], *(" / ".join(cell(design[kind].get(key), 2) for kind in ("tones", "rhythm")) for key in keys)]
+        for design in tried["designs"]
+    ]
+    heads = list(next(iter(learned.values())))
+    numbers = [[name, *(cell(facts[head], 3) for head in heads)] for name, facts in learned.items()]
+    about = [f"- {design['name']}: {design['what']}." for design in tried["designs"] if "what" in design]
+    tables = [markdown(["tones / rhythm", *keys], rows), markdown(["learned by a language model", *heads], numbers)]
+    return ["## What was tried", tried["about"], tables[0], "\n".join(about), tables[1]]
+
+
+def markdown(heads: list[str], rows: Iterable[list[str]]) -> str:
+    """A table."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
+def bends(folder: Path, sound: Path, spectral: bool) -> list[str]:
+    """The section about `codec bend`: recipes of the first seeds, and how far apart they come out."""
+    from audiocraft.commands import codec
+    from audiocraft.data.audio import audio_read
+    from audiocraft.metrics.reconstruction import log_mel_distance
+    from audiocraft.models.loaders import load_compression_model
+
+    with tempfile.TemporaryDirectory() as out:
+        options = ["bend", str(sound), "--codec", str(folder), "--seed", "0", "--out", out]
+        runs = [["--rate", "1"], ["--num", str(BENDS)]] + [["--rate", "1", "--buzz"]] * spectral
+        for run in runs:
+            codec.app([*options, *run], standalone_mode=False)
+        takes = sorted(Path(out).glob("take_*.wav"))
+        waves = [audio_read(take)[0][None] for take in takes]
+        facts = [json.loads(take.with_suffix(".json").read_text(encoding="utf-8")) for take in takes]
+    rate = load_compression_model(folder).sample_rate
+    apart: dict[tuple[int, int], float] = {}
+    for i, j in itertools.permutations(range(len(takes)), 2):
+        apart[i, j] = float(log_mel_distance(waves[j], waves[i], rate))
+    rows = []
+    for i in range(1, len(takes)):
+        recipe = facts[i]["command"].split(" --codec ")[1].split(maxsplit=1)[1]
+        nearest = min(apart[i, j] for j in range(len(takes)) if j != i)
+        rows.append([f"`{recipe}`", cell(apart[i, 0], 1), cell(nearest, 1)])
+    return [
+        "## Bent",
+        f"{sound.name}, bent as the seeds 0 to {BENDS - 1} draw it, in log-mel distances.",
+        markdown(["`codec bend SOUND`", "from the sound unbent, dB", "from the nearest other, dB"], rows),
+    ]
 
 
 def cell(value: float | None, digits: int, unit: str = "") -> str:
@@ -190,22 +276,30 @@ def cell(value: float | None, digits: int, unit: str = "") -> str:
 
 def codebooks(evaluation: dict[str, Any]) -> str:
     """The codec's codebooks, one row each."""
-    return "\n".join(
-        f"| {number} | {one['used']} of {one['bins']} ({100 * one['used'] / one['bins']:.0f} %) "
-        f"| {one['perplexity']:.0f} | {one['bits']:.2f} |"
+    rows = [
+        [
+            str(number),
+            f"{one['used']} of {one['bins']} ({100 * one['used'] / one['bins']:.0f} %)",
+            cell(one["perplexity"], 0),
+            cell(one["bits"], 2),
+        ]
         for number, one in enumerate(evaluation["scores"][0]["codebooks"], start=1)
-    )
+    ]
+    return markdown(["codebook", "entries hit", "perplexity", "bits"], rows)
 
 
 def per_file(evaluation: dict[str, Any]) -> str:
-    """Log-mel distance and pitch of every file, the codec beside Opus."""
+    """Log-mel distance and pitch of every file, the codecs beside Opus."""
     scores = [score for score in evaluation["scores"] if score["kind"] in ("codec", "opus")]
-    names = " | ".join(f"{score['name']}, log-mel / pitch" for score in scores)
-    lines = [f"| file | seconds | {names} |", "|---" * (2 + len(scores)) + "|"]
-    for rows in zip(*(score["files"] for score in scores)):
-        cells = [f"{cell(row['log_mel_db'], 2)} / {cell(row.get('pitch_kept'), 2)}" for row in rows]
-        lines.append(f"| {Path(rows[0]['file']).name} | {rows[0]['seconds']:.0f} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = [
+        [
+            Path(files[0]["file"]).name,
+            cell(files[0]["seconds"], 0),
+            *(f"{cell(file['log_mel_db'], 2)} / {cell(file.get('pitch_kept'), 2)}" for file in files),
+        ]
+        for files in zip(*(score["files"] for score in scores))
+    ]
+    return markdown(["file", "seconds", *(f"{score['name']}, log-mel / pitch" for score in scores)], rows)
 
 
 def limits(cfg: Any, runs: list[dict[str, Any]]) -> list[str]:
@@ -214,7 +308,10 @@ def limits(cfg: Any, runs: list[dict[str, Any]]) -> list[str]:
         f"Everything is brought to {channels(cfg.channels)} at {cfg.sample_rate / 1000:g} kHz: nothing above "
         f"{cfg.sample_rate / 2000:g} kHz comes back.",
     ]
-    if not any(run["losses"].get(name) for run in runs for name in ("adv", "feat")):
+    if "spectral" in cfg:
+        lines.append("Phases are not coded: the wave itself is not followed, and SI-SDR says nothing.")
+        lines.append("A frame codes one partial and three sound at once: of dense chords the rest is noise.")
+    elif not any(run["losses"].get(name) for run in runs for name in ("adv", "feat")):
         lines.append("Trained without adversaries: noise is coded like everything else, not made anew.")
     return lines
 
@@ -266,22 +363,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--trained-on", help="what it was trained on, and how to make that again")
     parser.add_argument("--held-out", help="what the evaluation measured")
     parser.add_argument("--note", action="append", default=[], help="a further limit, seen or heard; may be repeated")
+    parser.add_argument("--bend", type=Path, metavar="SOUND", help="audio file to bend")
     options = parser.parse_args(argv)
-    from audiocraft.errors import UserError
-    from audiocraft.utils.files import atomic_path
+    folder: Path = options.folder
 
-    try:
-        text = card(options.folder, options.trained_on, options.held_out, options.note)
-        runs = trainings(options.folder / "training.json")
+    def work() -> list[str]:
+        from audiocraft.utils.files import atomic_path
+
+        text = card(folder, options.trained_on, options.held_out, options.note, options.bend)
+        runs = trainings(folder / "training.json")
         if names := curves(runs):
-            draw_training(runs, names, options.folder / "training.png")
-        with atomic_path(options.folder / "README.md") as file:
+            draw_training(runs, names, folder / "training.png")
+        with atomic_path(folder / "README.md") as file:
             file.write_text(text, encoding="utf-8")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"written to {options.folder / 'README.md'}")
-    return 0
+        return [f"written to {folder / 'README.md'}"]
+
+    return tell(work)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from told import tell
 
 SEEDS = {"jungle": 900, "broad": 901}  # of make_jungle.py
 SECONDS, RATE = 7.5, 32000
@@ -224,8 +225,8 @@ def rank(folders: Iterable[Path]) -> list[tuple[str, dict[str, float]]]:
 def _jungle(number: int) -> np.ndarray:
     """`SECONDS` from the middle of a generated track [T]."""
     import torch
-    from jungle import score, track
-    from jungle.dsp import SR
+    from material import score, track
+    from material.dsp import SR
 
     from audiocraft.data.audio_utils import convert_audio
 
@@ -268,18 +269,16 @@ def main(argv: list[str] | None = None) -> int:
     ranking = commands.add_parser("rank", help="order codecs by what was measured")
     ranking.add_argument("folders", type=Path, nargs="+", help="one a codec, with tones/eval.json and rhythm/eval.json")
     options = parser.parse_args(argv)
-    from audiocraft.errors import UserError
 
-    try:
+    def work() -> list[str]:
         if options.command == "make":
-            print("\n".join(make(options.out, options.recordings, options.soundfont)))
-        else:
-            for place, (name, numbers) in enumerate(rank(options.folders), start=1):
-                print(f"{place:2}. {name:24} " + "  ".join(f"{key} {value:.2f}" for key, value in numbers.items()))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+            return make(options.out, options.recordings, options.soundfont)
+        return [
+            f"{place:2}. {name:24} " + "  ".join(f"{key} {value:.2f}" for key, value in numbers.items())
+            for place, (name, numbers) in enumerate(rank(options.folders), start=1)
+        ]
+
+    return tell(work)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 from codec_held_out import KITS, PROGRAMS, RATE, SEEDS, drumming, is_held_out, loop, phrase, read_sounds, render
-from jungle import library
-from jungle.dsp import SR
+from material import library
+from material.dsp import SR
+from told import tell
 from tqdm import tqdm
 
 SECONDS = 4.0
@@ -90,8 +91,8 @@ def crop(groups: dict[str, list[np.ndarray]], seed: int, number: int) -> np.ndar
     return (level * wave / max(1e-9, float(np.abs(wave).max()))).astype(np.float32)
 
 
-def make(out: Path, minutes: float, seed: int, recordings: Path | None, soundfont: Path | None) -> int:
-    """Write the crops; returns how many are there.
+def make(out: Path, minutes: float, seed: int, recordings: Path | None, soundfont: Path | None) -> list[str]:
+    """Write the crops; returns lines that say how many are there.
 
     Raises:
         UserError: no fluidsynth, no such soundfont, too few recordings, a full disk.
@@ -103,8 +104,9 @@ def make(out: Path, minutes: float, seed: int, recordings: Path | None, soundfon
     count = round(60 * minutes / SECONDS)
     places = [out / ("valid" if n % 50 == 0 else "train") / f"crop_{n:05d}.wav" for n in range(count)]
     missing = [number for number, place in enumerate(places) if not place.is_file()]
+    said = [f"{out}: {count} crops of {SECONDS:g} s"]
     if not missing:
-        return count
+        return said
     sources: dict[str, Source] = {
         "jungle": lambda: generated("jungle", seed, minutes / 6),
         "broad": lambda: generated("broad", seed, minutes / 4),
@@ -117,7 +119,7 @@ def make(out: Path, minutes: float, seed: int, recordings: Path | None, soundfon
     for number in tqdm(missing, desc="Writing crops", unit="crop"):
         with atomic_path(places[number]) as part:
             soundfile.write(part, crop(groups, seed, number), RATE, "PCM_16", format="WAV")
-    return count
+    return said
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -129,17 +131,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--recordings", type=Path, help="folder of single sounds; about every fifth is left out")
     parser.add_argument("--soundfont", type=Path, help="General MIDI soundfont, played by fluidsynth")
     options = parser.parse_args(argv)
-    from audiocraft.errors import UserError
-
     if options.seed in SEEDS.values():
         parser.error(f"seed {options.seed} is held out for measuring; take another one")
-    try:
-        count = make(options.out, options.minutes, options.seed, options.recordings, options.soundfont)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.out}: {count} crops of {SECONDS:g} s")
-    return 0
+    return tell(lambda: make(options.out, options.minutes, options.seed, options.recordings, options.soundfont))
 
 
 if __name__ == "__main__":

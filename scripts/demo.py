@@ -115,11 +115,12 @@ class Demo:
 
     def _generate(self, model: Path, folder: Path, options: list[str]) -> list[tuple[Path, dict[str, tp.Any]]]:
         """Takes of this very model made with these very options; made now if they are not there."""
+        from audiocraft.checkpoints.locate import find_lm
         from audiocraft.checkpoints.weights import fingerprint
         from audiocraft.commands.takes import load_takes
         from audiocraft.utils.files import atomic_path
 
-        weights = fingerprint(model / "state_dict.bin")
+        weights = fingerprint(find_lm(model))
         arguments = ["generate", str(model), "--duration", f"{EXCERPT_SECONDS:g}", *options, "--out", str(folder)]
         notes = folder / "made.json"
         made = {"weights": weights, "arguments": arguments}
@@ -167,11 +168,11 @@ class Demo:
         free: list[tuple[Path, dict[str, tp.Any]]],
         continued: list[list[tuple[Path, dict[str, tp.Any]]]],
     ) -> Page:
-        from audiocraft.checkpoints.checkpoint import load_checkpoint
         from audiocraft.checkpoints.configs import package_config
+        from audiocraft.models.loaders import load_lm_model_ckpt
 
         history = json.loads((result.folder / "history.json").read_text(encoding="utf-8"))
-        package = load_checkpoint(model / "state_dict.bin")
+        package = load_lm_model_ckpt(model)
         cfg = package_config(package, model)
         parameters = sum(value.numel() for value in package["best_state"].values())
         curves = {

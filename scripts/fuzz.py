@@ -10,7 +10,6 @@ file that ran code or asked for the environment: each is a fault, and the exit s
 again and shows where it fails; `--keep` copies it.
 """
 
-import argparse
 import contextlib
 import itertools
 import json
@@ -19,15 +18,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 import typing as tp
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from reliability import begin_record, room
+from reliability import Proof, room
 
 KINDS = ("audio", "manifest", "config", "checkpoint", "take")
 PATIENCE_S = 180.0  # by the clock; the process itself stops after some seconds of work
@@ -103,36 +100,35 @@ def fuzz(
 
 def main(argv: tp.Sequence[str] | None = None) -> None:
     """Parse the command line, feed, print, record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--least", type=int, default=0, help="go on until there are so many inputs of each kind")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kind", nargs="+", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--jobs", type=int, default=1, help="processes that are fed")
-    parser.add_argument("--replay", type=int, metavar="SEED", help="feed the input of that seed alone")
-    parser.add_argument("--keep", type=Path, help="with --replay: where to copy the input")
-    parser.add_argument("--out", type=Path, default=Path("outputs/fuzz.json"), help="the record")
-    options = parser.parse_args(argv)
-    keep, began = begin_record(), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="fuzz_") as folder:
-        work = Path(folder).resolve()
+    proof = Proof(__doc__, "fuzz")
+    proof.parser.add_argument("--minutes", type=float, default=10.0)
+    proof.parser.add_argument("--least", type=int, default=0, help="go on until there are so many inputs of each kind")
+    proof.parser.add_argument("--kind", nargs="+", choices=KINDS, default=list(KINDS))
+    proof.parser.add_argument("--replay", type=int, metavar="SEED", help="feed the input of that seed alone")
+    proof.parser.add_argument("--keep", type=Path, help="with --replay: where to copy the input")
+    options = proof.parser.parse_args(argv)
+    with proof.folder() as work:
         if options.replay is not None:
-            fed = Fed(work / "good", work / "fed0")
-            for kind in options.kind:
-                found = fed.feed(kind, options.replay)
-                print(kind, options.replay, *(f"{key}: {value}" for key, value in found.items()), sep="\n  ")
-            if options.keep:
-                shutil.copytree(work / "fed0" / "place" / "input", options.keep)
-            return fed.close()
+            return replay(work, options.kind, options.replay, options.keep)
 
         def go_on(number: int) -> bool:
-            return time.monotonic() < began + 60 * options.minutes or number < options.seed + options.least
+            return proof.seconds < 60 * options.minutes or number < options.seed + options.least
 
         found = fuzz(options.kind, options.seed, go_on, work, options.jobs)
     for kind, count in found["inputs"].items():
         print(f"{kind:11}", *(f"{number:6} {name}" for name, number in count.items()))
-    keep(options.out, {"seed": options.seed, **found})
-    sys.exit(1 if found["faults"] else 0)
+    proof.end(options.out, {"seed": options.seed, **found})
+
+
+def replay(work: Path, kinds: tp.Sequence[str], seed: int, keep: Path | None) -> None:
+    """Feed the inputs of one seed and show what comes of them."""
+    fed = Fed(work / "good", work / "fed0")
+    for kind in kinds:
+        found = fed.feed(kind, seed)
+        print(kind, seed, *(f"{key}: {value}" for key, value in found.items()), sep="\n  ")
+    if keep:
+        shutil.copytree(work / "fed0" / "place" / "input", keep)
+    fed.close()
 
 
 if __name__ == "__main__":

@@ -12,9 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from told import tell
+
 MODEL_KEYS = ("solver", "sample_rate", "channels", "compression_model", "encodec", "seanet", "spectral", "rvq")
 _MOST_RUNS = 20  # that may have gone on from each other
 TRAINING_KEYS = ("seed", "losses", "balancer", "mel", "msspec", "optim", "schedule")
+SPECTRAL_KEYS = ("seed", "rvq")  # nothing takes a gradient: no losses, no rate
 
 
 def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path | None = None) -> list[str]:
@@ -68,7 +71,7 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path 
         "batch_size": int(cfg.dataset.batch_size),
         "segment_duration": float(cfg.dataset.segment_duration),
         "train_seconds": round(sum(epoch["train"]["duration"] for epoch in history if "train" in epoch)),
-        **{key: _plain(resolved[key]) for key in TRAINING_KEYS},
+        **{key: _plain(resolved[key]) for key in (SPECTRAL_KEYS if "spectral" in cfg else TRAINING_KEYS)},
         "continue_from": begun_with(cfg),
         "history": [{stage: _rounded(metrics) for stage, metrics in epoch.items()} for epoch in history],
     }
@@ -166,14 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dtype", choices=["float16", "float32"], default="float16", help="on disk")
     parser.add_argument("--before", type=Path, help="training.json of the codec that the run went on from")
     options = parser.parse_args(argv)
-    from audiocraft.errors import UserError
-
-    try:
-        print("\n".join(make_asset(options.run, options.out, options.state, options.dtype, options.before)))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return tell(lambda: make_asset(options.run, options.out, options.state, options.dtype, options.before))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import math
 import sys
 from pathlib import Path
 
-# Run as a script, this folder (`jungle`) is on the path; the project's own (`audiocraft`) need not be.
+# Run as a script, this folder (`material`) is on the path; the project's own (`audiocraft`) need not be.
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
@@ -57,7 +57,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     args = parse(arguments)
-    from jungle import library
+    from material import library
     from tqdm import tqdm
 
     from audiocraft.errors import UserError

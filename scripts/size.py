@@ -12,10 +12,10 @@ import sys
 import typing as tp
 from pathlib import Path
 
-from benchlib.process import ProcessFailed
-from benchlib.sizes import BUILT_SCALES, measure
-from benchlib.store import read
-from benchlib.weights import SCALES
+from benchmarks.process import ProcessFailed
+from benchmarks.record import read
+from benchmarks.sizes import BUILT_SCALES, measure
+from benchmarks.weights import SCALES
 
 
 def main(argv: tp.Sequence[str] | None = None) -> None:
@@ -31,7 +31,7 @@ def main(argv: tp.Sequence[str] | None = None) -> None:
         record = options.out / "size.jsonl"
         if not options.draw_only:
             measure(options.scales, options.built, options.out)
-        from benchlib.size_figure import Sizes, draw, table  # matplotlib, for which measuring has no use
+        from benchmarks.size_figure import Sizes, draw, table  # matplotlib, for which measuring has no use
 
         sizes = Sizes(read(record))
         print(table(sizes))

@@ -8,7 +8,6 @@ must then equal those of a run that nothing happened to, bit for bit; no file ma
 left. What the process was about is known from outside (`reliability/watched.py`) and counted. Exit status 1 on a fault.
 """
 
-import argparse
 import contextlib
 import json
 import math
@@ -18,8 +17,6 @@ import re
 import select
 import signal
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 import typing as tp
@@ -32,7 +29,7 @@ import numpy as np
 import soundfile
 import torch
 import yaml
-from reliability import begin_record, room
+from reliability import Proof, room
 
 MOST_KILLS = 10  # of one run
 PATIENCE_S = 300.0
@@ -309,23 +306,18 @@ class Torture:
 
 def main(argv: tp.Sequence[str] | None = None) -> None:
     """Parse the command line, kill, print, record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments, as far as a moment can be given")
-    parser.add_argument("--kind", nargs="+", choices=("lm", "codec"), default=["lm", "codec"], help="of runs")
-    parser.add_argument("--jobs", type=int, default=1, help="runs that are tormented at once")
-    parser.add_argument("--out", type=Path, default=Path("outputs/torture.json"), help="the record")
-    options = parser.parse_args(argv)
-    keep = begin_record()
-    with tempfile.TemporaryDirectory(prefix="torture_") as folder:
-        torture = Torture(Path(folder).resolve(), options.seed, options.kind)
+    proof = Proof(__doc__, "torture")
+    proof.parser.add_argument("--kills", type=int, default=100)
+    proof.parser.add_argument("--kind", nargs="+", choices=("lm", "codec"), default=["lm", "codec"], help="of runs")
+    options = proof.parser.parse_args(argv)
+    with proof.folder() as folder:
+        torture = Torture(folder, options.seed, options.kind)
         torture.run(options.kills, options.jobs)
     phases = dict(sorted(Counter(record["phase"] for record in torture.records).items()))
     print(*(f"{count:5}  {phase}" for phase, count in phases.items()), sep="\n")
     print(*(f"FAULT {fault}" for fault in torture.faults), sep="\n")
     found = {"seed": options.seed, "phases": phases, "faults": torture.faults, "kills": torture.records}
-    keep(options.out, found)
-    sys.exit(1 if torture.faults else 0)
+    proof.end(options.out, found)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def test_recipe_for_one_small_gpu() -> None:
     assert cfg["transformer_lm.dim"] == 2048
     assert cfg["conditioners"] is None
     assert cfg["checkpoint.keep_last"] == 2
-    assert cfg["compression_model_checkpoint"] == "//pretrained/mini_32khz"
+    assert cfg["compression_model_checkpoint"] == "//pretrained/spectral_32khz"
     assert cfg["dataset.short"] == "join"
     assert cfg["evaluate.every"] is None
 

@@ -61,7 +61,7 @@ def test_from_a_folder_of_audio_to_sound(tmp_path: Path) -> None:
     assert refused.returncode == 2
     errors = [line for line in refused.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and "error: compression_model_checkpoint=//pretrained/facebook/" in errors[0]
-    assert errors[0].endswith("the codec that ships here is //pretrained/mini_32khz")
+    assert errors[0].endswith("the codec that ships here is //pretrained/spectral_32khz")
     assert "Traceback" not in refused.stderr
 
     # Started, and interrupted in its second epoch.

@@ -6,7 +6,6 @@ matching as in Kumar et al. 2019 (MelGAN).
 
 import copy
 import typing as tp
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import flashy
@@ -16,9 +15,9 @@ from torch.nn import functional as F
 
 from ..errors import BadArgument, UserError
 
-LogitLoss = Callable[[torch.Tensor], torch.Tensor]
+LogitLoss = tp.Callable[[torch.Tensor], torch.Tensor]
 AdvLossType = nn.Module | LogitLoss
-FeatLossType = nn.Module | Callable[[tp.Any, tp.Any], torch.Tensor]
+FeatLossType = nn.Module | tp.Callable[[tp.Any, tp.Any], torch.Tensor]
 
 
 def _mean(x: torch.Tensor) -> torch.Tensor:
@@ -72,17 +71,17 @@ def _criterion(table: dict[str, LogitLoss], name: str) -> LogitLoss:
     return table[name]
 
 
-def get_adv_criterion(loss_type: str) -> Callable:
+def get_adv_criterion(loss_type: str) -> tp.Callable:
     """What the codec minimises on the logits of its sound: mse, hinge or hinge2. Raises UserError for others."""
     return _criterion(_ADV, loss_type)
 
 
-def get_fake_criterion(loss_type: str) -> Callable:
+def get_fake_criterion(loss_type: str) -> tp.Callable:
     """What the discriminator minimises on reconstructed sound, for the same names."""
     return _criterion(_FAKE, loss_type)
 
 
-def get_real_criterion(loss_type: str) -> Callable:
+def get_real_criterion(loss_type: str) -> tp.Callable:
     """What the discriminator minimises on real sound, for the same names."""
     return _criterion(_REAL, loss_type)
 
@@ -115,7 +114,7 @@ class FeatureMatchingLoss(nn.Module):
 
 
 @contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
+def _frozen(module: nn.Module) -> tp.Iterator[None]:
     """In here gradients pass through a module but are not computed for its parameters."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in trained:

@@ -51,7 +51,7 @@ def map_hf_config(hf: dict[str, tp.Any], n_codebooks: int) -> str:
     if hf.get("chunk_length_s") is not None:
         raise UserError(
             "this codec cuts audio into overlapping chunks (chunk_length_s), which is not served; "
-            "use facebook/encodec_32khz or //pretrained/mini_32khz"
+            "use facebook/encodec_32khz or //pretrained/spectral_32khz"
         )
     causal = bool(hf["use_causal_conv"])
     cfg = {

@@ -33,7 +33,7 @@ CODEC_FOLDER = "codec"
 # and the config of a Hugging Face codec.
 HF_CONFIG_FILE = "config.json"
 
-SHIPPED_CODEC = "mini_32khz"
+SHIPPED_CODEC = "spectral_32khz"
 INCLUDED_CODEC = f"./{CODEC_FOLDER}"  # what a config of our layout calls a codec that is in its folder
 
 

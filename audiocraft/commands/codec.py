@@ -38,7 +38,7 @@ def evaluate(
     codec: tp.Annotated[
         str,
         typer.Argument(
-            help="Codec: //pretrained/mini_32khz (MIT), a folder, a run, or a hub id (facebook/encodec_32khz is "
+            help="Codec: //pretrained/spectral_32khz (MIT), a folder, a run, or a hub id (facebook/encodec_32khz is "
             "CC-BY-NC 4.0)."
         ),
     ],

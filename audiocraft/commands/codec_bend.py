@@ -11,9 +11,8 @@ from . import options
 if tp.TYPE_CHECKING:
     import torch
 
-    from ..explore.bend import Player
     from ..explore.recipe import Recipe
-    from ..models.codec import CompressionModel
+    from ..models.codec import CompressionModel, Decoder
 
 _GIVEN = f"{__name__}.given"
 
@@ -65,7 +64,7 @@ def bend(
         float | None,
         typer.Option("--amount", min=0, max=1, help="Share of frames, blocks or entries touched (default: all)."),
     ] = None,
-    codec: tp.Annotated[str, typer.Option("--codec", help="Encodes and decodes.")] = "//pretrained/mini_32khz",
+    codec: tp.Annotated[str, typer.Option("--codec", help="Encodes and decodes.")] = "//pretrained/spectral_32khz",
     seed: options.Seed = None,
     num: tp.Annotated[int, typer.Option("--num", min=1, help="How many takes of each file.")] = 1,
     start: tp.Annotated[float, typer.Option("--start", min=0, help="Begin at that second of the input.")] = 0.0,
@@ -82,7 +81,6 @@ def bend(
     """
     import torch
 
-    from ..explore.bend import bent_player
     from ..explore.recipe import lookup_names, parse_recipe
     from ..models.loaders import load_compression_model
     from ..utils.device import resolve_device
@@ -95,7 +93,7 @@ def bend(
     model = load_compression_model(codec, where)
     recipe = ctx.meta.get(_GIVEN, [])
     names = lookup_names(parse_recipe(recipe, model))
-    player = bent_player(model, [(name, load_compression_model(name, where)) for name in names], buzz)
+    player = model.bent_decoder([(name, load_compression_model(name, where)) for name in names], buzz)
     check_folder(out)
     facts: dict[str, tp.Any] = {"codec": codec, "codec_fingerprint": _fingerprint(codec)}
     facts |= {"lookup": {name: _fingerprint(name) for name in names}} if names else {}
@@ -110,7 +108,7 @@ class _Job(tp.NamedTuple):
     """What is done to each file."""
 
     codec: "CompressionModel"
-    player: "Player"
+    player: "Decoder"
     recipe: "Recipe"  # empty: drawn by the seed
     amount: float | None  # None: all, or drawn with the recipe
     seeds: range

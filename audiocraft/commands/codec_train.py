@@ -24,13 +24,14 @@ def train(
     ] = None,
     start: tp.Annotated[
         str, typer.Option("--from", metavar="CODEC", help="Weights to begin with; `nothing` begins anew.")
-    ] = "//pretrained/mini_32khz",
+    ] = "//pretrained/spectral_32khz",
     epochs: tp.Annotated[
-        int | None, typer.Option("--epochs", min=1, help="Epochs of 100 steps; more than before trains a run on.")
+        int | None,
+        typer.Option("--epochs", min=1, help="Epochs of 50 steps (network: 100); more trains a run on."),
     ] = None,
     kind: tp.Annotated[
-        str, typer.Option("--kind", help="From nothing: encodec, as mini_32khz, or spectral, without a network.")
-    ] = "encodec",
+        str, typer.Option("--kind", help="From nothing: spectral, without a network, or encodec, as mini_32khz.")
+    ] = "spectral",
     device: options.Device = "auto",
 ) -> object:
     """Train a codec on a folder of audio. The same command again resumes, after Ctrl-C too.
@@ -55,7 +56,7 @@ def train(
     if result.epochs:
         typer.echo(f"\nto use the codec of run {result.sig} ({result.epochs} epochs, {result.folder}):")
         typer.echo(
-            f"  python -m audiocraft codec eval {result.sig} FOLDER --against //pretrained/mini_32khz --out eval"
+            f"  python -m audiocraft codec eval {result.sig} FOLDER --against //pretrained/spectral_32khz --out eval"
         )
         typer.echo(f"  python -m audiocraft codec bend SOUND.wav --codec //sig/{result.sig}")
         typer.echo(f"  python -m audiocraft train FOLDER --codec //sig/{result.sig}")

@@ -4,12 +4,11 @@
 """
 
 import logging
-from collections.abc import Iterator
+import typing as tp
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -91,7 +90,7 @@ def audio_read(
     return wav, file.rate
 
 
-def audio_blocks(filepath: str | Path, seconds: float = 30.0) -> tuple[Iterator[torch.Tensor], int]:
+def audio_blocks(filepath: str | Path, seconds: float = 30.0) -> tuple[tp.Iterator[torch.Tensor], int]:
     """A whole file as consecutive blocks [C, t] of `seconds` (the last is what is left), and its sample rate; for files
     too long to hold at once. Joined they are what `audio_read` gives.
 
@@ -102,7 +101,7 @@ def audio_blocks(filepath: str | Path, seconds: float = 30.0) -> tuple[Iterator[
         file = open_audio(filepath)
     size = max(1, int(seconds * file.rate))
 
-    def blocks() -> Iterator[torch.Tensor]:
+    def blocks() -> tp.Iterator[torch.Tensor]:
         held: list[torch.Tensor] = []
         missing = size
         with reading(filepath):
@@ -150,7 +149,7 @@ def _log_notes(file: AudioFile) -> None:
 
 
 @contextmanager
-def reading(path: str | Path) -> Iterator[None]:
+def reading(path: str | Path) -> tp.Iterator[None]:
     """Tells of everything that goes wrong with a file by its name."""
     try:
         yield
@@ -250,7 +249,7 @@ def _encode(path: Path, wav: torch.Tensor, rate: int, format: str, mp3_rate: int
 
     from ..utils.files import atomic_path, free_bytes
 
-    options: dict[str, Any] = {"subtype": {"ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}.get(format, "PCM_16")}
+    options: dict[str, tp.Any] = {"subtype": {"ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}.get(format, "PCM_16")}
     if format == "mp3":
         options |= {"bitrate_mode": "CONSTANT", "compression_level": _mp3_level(mp3_rate, rate)}
     elif format == "ogg" and ogg_rate is not None:

@@ -209,11 +209,9 @@ class AudioDataset(Dataset):
 
     def _reach(self, duration: float, segment: float) -> float:
         """Up to which second of a file of `duration` seconds a segment of `segment` seconds may begin."""
-        if self.short == "pad":
-            return max(0.0, duration - segment * self.min_segment_ratio)
         if self.short == "loop" and duration < segment:
             return duration  # it is entered anywhere and goes round; a one-shot that is joined keeps its attack
-        return max(0.0, duration - segment)
+        return max(0.0, duration - segment * (self.min_segment_ratio if self.short == "pad" else 1))
 
     def sample_segment(self, index: int) -> tuple[AudioMeta, float]:
         """File and place (seconds) of item `index`."""
@@ -339,12 +337,9 @@ class AudioDataset(Dataset):
             return None
 
     def _tell(self, meta: AudioMeta, message: str) -> None:
-        position = self._position[meta.path]
-        if not self._told[position]:
+        if not self._told[position := self._position[meta.path]]:
             self._told[position] = 1
             logger.warning("%s", message)
-
-    # Batches
 
     def collater(self, samples: tp.Sequence[tp.Any]) -> tp.Any:
         """Stack items to wav [B, C, T] or codes [B, K, F], with a list of infos if items have them; shorter items are
@@ -359,8 +354,6 @@ class AudioDataset(Dataset):
             for info in infos:
                 info.total_frames = longest * self._hop
         return batch, infos
-
-    # From disk
 
     @classmethod
     def from_meta(cls, root: str | Path, **kwargs: tp.Any) -> "AudioDataset":

@@ -2,8 +2,8 @@
 
 import math
 import sys
+import typing as tp
 from functools import lru_cache
-from typing import Any
 
 import torch
 
@@ -66,7 +66,7 @@ def resample(wav: torch.Tensor, from_rate: int, to_rate: int) -> torch.Tensor:
 
 
 @lru_cache(maxsize=16)
-def _julius_resampler(old: int, new: int, device: torch.device, dtype: torch.dtype) -> Any:
+def _julius_resampler(old: int, new: int, device: torch.device, dtype: torch.dtype) -> tp.Any:
     # Kept, because computing the filters costs more than running them on a short segment.
     import julius
 

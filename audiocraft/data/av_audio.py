@@ -7,17 +7,16 @@ a file is the same to the bit whether it is read alone or with all the rest, dec
 after a run-up. Codecs whose packets do not say what they hold are decoded from the first packet on, always.
 """
 
+import typing as tp
 from array import array
 from collections import deque
-from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
 
 import av
 import numpy as np
 
-from .containers import Span, codec_name
+from .containers import Reader, Span, codec_name
 from .packets import contents, frames_promised, seconds_promised
 
 # Seconds (about) that one decoder decodes, and packets decoded before them for its state: MP3 borrows up to 511 bytes
@@ -45,24 +44,11 @@ _ERRORS = (av.FFmpegError, OverflowError, MemoryError)
 _CLOSE, _CLOSE_STAMPS = 0.1, 0.15
 
 
-class AvReader:
-    """The first or default audio stream of a file: `frames` samples at `rate` Hz on `channels`.
-
-    `floating` says whether samples are stored as floating point; `promised` is the length (samples) that a header
-    states, None where it says nothing or the same; `breaks` are places (bytes) where the stream becomes one of another
-    rate or channel count and another reader must go on; `damage` are places (seconds) that could not be decoded,
-    `remarks` what else is odd.
-
-    Raises:
-        ValueError: there is nothing that can be decoded; the message is the reason.
-    """
+class AvReader(Reader):
+    """Of the default or first audio stream of what FFmpeg opens."""
 
     def __init__(self, span: Span) -> None:
-        self.span = span
-        self.damage: set[float] = set()
-        self.remarks: list[str] = []
-        self.breaks: list[int] = []
-        self.promised: int | None = None
+        super().__init__(span)
         self._places: np.ndarray | None = None
         try:
             with self._open() as container:
@@ -78,12 +64,7 @@ class AvReader:
         if promised is not None and abs(promised - self.frames) > close * self.rate:
             self.promised = promised
 
-    def parts(self, first: int, last: int) -> Iterator[np.ndarray]:
-        """Blocks [C, t] float32 that joined are the samples `first` to `last`. What cannot be decoded is silence.
-
-        Raises:
-            ValueError: the file cannot be read any more.
-        """
+    def parts(self, first: int, last: int) -> tp.Iterator[np.ndarray]:
         reached = first
         try:
             for place, block in self._from_start() if self._places is None else self._from_near(first, last):
@@ -100,7 +81,7 @@ class AvReader:
             yield np.zeros((self.channels, last - reached), np.float32)
 
     @contextmanager
-    def _open(self, begin: int | None = None) -> Iterator[Any]:
+    def _open(self, begin: int | None = None) -> tp.Iterator[tp.Any]:
         """The container, or a bare stream from a packet on."""
         span = self.span if begin is None else Span(self.span.path, begin, self.span.end)
         form = None if begin is None else self._format
@@ -113,7 +94,7 @@ class AvReader:
 
     # Counting
 
-    def _count(self, container: Any, stream: Any) -> tuple[int | None, float]:
+    def _count(self, container: tp.Any, stream: tp.Any) -> tuple[int | None, float]:
         """Fill in `frames`, and where each packet's samples lie if packets say it. Returns what the header promises, in
         samples, and how many seconds it may be off."""
         trial = self._trial()
@@ -212,7 +193,7 @@ class AvReader:
             if rest > 128:
                 self._remark(f"{rest} bytes after its samples are not read")
 
-    def _promise(self, container: Any, stream: Any, skipped: int, cut: int) -> tuple[int | None, float]:
+    def _promise(self, container: tp.Any, stream: tp.Any, skipped: int, cut: int) -> tuple[int | None, float]:
         if self._format == "mp3":
             first = int(self._keys[0, 1])
             with self.span.open() as file:
@@ -237,16 +218,16 @@ class AvReader:
 
     # Decoding
 
-    def _decoder(self, container: Any) -> Any:
+    def _decoder(self, container: tp.Any) -> tp.Any:
         """A decoder in its first state."""
         known = container.streams[self._index].codec_context
-        new: Any = av.CodecContext.create(known.name, "r")
+        new: tp.Any = av.CodecContext.create(known.name, "r")
         if known.extradata:
             new.extradata = known.extradata
         new.sample_rate, new.layout = known.sample_rate, known.layout
         return new
 
-    def _from_start(self) -> Iterator[tuple[int, np.ndarray]]:
+    def _from_start(self) -> tp.Iterator[tuple[int, np.ndarray]]:
         """All blocks with their places, by one decoder."""
         place = good = bad = 0
         with self._open() as container:
@@ -265,15 +246,15 @@ class AvReader:
         if bad > good or not place:
             raise ValueError("it is damaged: nothing of it can be decoded" if bad else "it holds no samples")
 
-    def _from_near(self, first: int, last: int) -> Iterator[tuple[int, np.ndarray]]:
+    def _from_near(self, first: int, last: int) -> tp.Iterator[tuple[int, np.ndarray]]:
         """Blocks with their places that hold the samples `first` to `last`, by decoders begun anew."""
         assert self._places is not None
         places = self._places
         begin = max(0, int(np.searchsorted(places, first, "right")) - 1)
         run_up = 0 if self._stateless else _RUN_UP
         begin = begin if self._stateless else begin // self._stretch * self._stretch
-        recent: deque[Any] = deque(maxlen=run_up)
-        decoder: Any = None
+        recent: deque[tp.Any] = deque(maxlen=run_up)
+        decoder: tp.Any = None
         for number, packet, container in self._packets_from(max(0, begin - run_up)):
             if number >= len(self._held) or places[number] >= last:
                 return
@@ -287,7 +268,7 @@ class AvReader:
             if decoder is not None:
                 yield int(places[number]), self._decoded(decoder, packet, int(places[number]), int(places[number + 1]))
 
-    def _decoded(self, decoder: Any, packet: Any, begin: int, end: int) -> np.ndarray:
+    def _decoded(self, decoder: tp.Any, packet: tp.Any, begin: int, end: int) -> np.ndarray:
         """What a packet decodes to, for its places `begin` to `end`."""
         blocks = [self._block(frame) for frame in _try(decoder, packet)]
         block = np.concatenate([np.zeros((self.channels, 0), np.float32), *blocks], axis=1)
@@ -296,7 +277,7 @@ class AvReader:
             block = np.pad(block, ((0, 0), (0, end - begin - block.shape[1])))
         return block[:, : end - begin]
 
-    def _packets_from(self, wanted: int) -> Iterator[tuple[int, Any, Any]]:
+    def _packets_from(self, wanted: int) -> tp.Iterator[tuple[int, tp.Any, tp.Any]]:
         """Packets from number `wanted` on, with their numbers and their container."""
         for near in (True, False):
             bare = near and wanted > 0 and self._format in _BARE
@@ -321,14 +302,14 @@ class AvReader:
                 yield from ((n, packet, container) for n, packet in enumerate(packets, number) if n >= wanted)
                 return
 
-    def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
+    def _packets(self, container: tp.Any, stream: tp.Any) -> tp.Iterator[tp.Any]:
         """Packets with something in them, as far as the container can be followed."""
         try:
             yield from (packet for packet in container.demux(stream) if packet.size)
         except _ERRORS:
             self._remark("it is damaged, and what follows the damage cannot be reached")
 
-    def _number(self, packet: Any, wanted: int, bare: bool) -> int:
+    def _number(self, packet: tp.Any, wanted: int, bare: bool) -> int:
         if packet is None:
             return -1
         if bare:
@@ -337,7 +318,7 @@ class AvReader:
         same = [n for n in found if tuple(self._keys[n, 1:]) == (packet.pos, packet.size)]
         return int(same[0]) if len(same) == 1 else -1
 
-    def _block(self, frame: Any) -> np.ndarray:
+    def _block(self, frame: tp.Any) -> np.ndarray:
         """A decoded frame as float32 [C, t]."""
         if frame.sample_rate != self.rate or frame.layout.nb_channels != self.channels:
             raise ValueError("its sample rate or its number of channels changes on the way")
@@ -358,7 +339,7 @@ class AvReader:
         self.damage.add(place / self.rate)
 
 
-def _audio_stream(container: Any, span: Span) -> Any:
+def _audio_stream(container: tp.Any, span: Span) -> tp.Any:
     """The default audio stream or the first, of those that can be decoded."""
     streams = container.streams.audio
     if not streams:
@@ -377,13 +358,13 @@ def _audio_stream(container: Any, span: Span) -> Any:
     return stream
 
 
-def _skips(packet: Any) -> tuple[int, int]:
+def _skips(packet: tp.Any) -> tuple[int, int]:
     """Samples to be dropped at the start and at the end of what a packet holds (FFmpeg's AV_PKT_DATA_SKIP_SAMPLES)."""
     data = bytes(packet.get_sidedata("skip_samples")) if packet.has_sidedata("skip_samples") else b""
     return int.from_bytes(data[:4], "little"), int.from_bytes(data[4:8], "little")
 
 
-def _try(decoder: Any, packet: Any) -> list[Any]:
+def _try(decoder: tp.Any, packet: tp.Any) -> list[tp.Any]:
     """What a packet decodes to; nothing where it does not."""
     try:
         return list(decoder.decode(packet))

@@ -9,9 +9,12 @@ import io
 import mmap
 import re
 import struct
+import typing as tp
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import BinaryIO, NamedTuple
+
+import numpy as np
 
 # Where a stream of its own begins: the magic numbers of FLAC (with its first block), Matroska and WebM, and ASF.
 _STARTS = (
@@ -59,7 +62,7 @@ class SpanFile(io.RawIOBase):
     """Bytes of a `Span`."""
 
     def __init__(self, span: Span) -> None:
-        self._file: BinaryIO = open(span.path, "rb")  # noqa: SIM115 - closed in close()
+        self._file: tp.BinaryIO = open(span.path, "rb")  # noqa: SIM115 - closed in close()
         self._span = span
         self._place = 0
 
@@ -99,6 +102,39 @@ class SpanFile(io.RawIOBase):
         """Close the file."""
         self._file.close()
         super().close()
+
+
+class Reader(ABC):
+    """What reads the sound of one span: `frames` samples at `rate` Hz on `channels`.
+
+    `floating` says whether samples are stored as floating point; `promised` is the length (samples) that a header
+    states, None where it says nothing or the same; `breaks` are places (bytes) where the stream becomes one of another
+    rate or channel count and another reader must go on; `damage` are places (seconds) that could not be decoded,
+    `remarks` what else is odd.
+
+    Raises:
+        ValueError: there is nothing that can be decoded; the message is the reason.
+    """
+
+    rate: int
+    channels: int
+    frames: int
+    floating: bool
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+        self.promised: int | None = None
+        self.breaks: list[int] = []
+        self.damage: set[float] = set()
+        self.remarks: list[str] = []
+
+    @abstractmethod
+    def parts(self, first: int, last: int) -> tp.Iterator[np.ndarray]:
+        """Blocks [C, t] float32 that joined are the samples `first` to `last`. What cannot be decoded is silence.
+
+        Raises:
+            ValueError: the file cannot be read any more.
+        """
 
 
 def is_something_else(head: bytes) -> bool:
@@ -170,7 +206,7 @@ def _movie_starts(data: mmap.mmap) -> list[int]:
     return starts
 
 
-class _Kind(NamedTuple):
+class _Kind(tp.NamedTuple):
     """A format made of chunks: where they begin, how long their names are, how sizes are written, whether those count
     the chunk's own header, to how many bytes chunks are filled up, the name of the chunk of samples, and how many bytes
     of it come before them."""

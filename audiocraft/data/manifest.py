@@ -3,8 +3,8 @@
 import gzip
 import json
 import shlex
+import typing as tp
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import UserError
@@ -16,7 +16,7 @@ MANIFEST_NAMES = ("data.jsonl", "data.jsonl.gz")
 _LONGEST = 1e9
 
 
-def save_audio_meta(path: str | Path, meta: Iterable[AudioMeta]) -> None:
+def save_audio_meta(path: str | Path, meta: tp.Iterable[AudioMeta]) -> None:
     """Write a manifest, gzipped if its name ends in `.gz`. It is whole or not there.
 
     Raises:

@@ -2,17 +2,16 @@
 
 import os
 import stat
-from collections.abc import Iterator
+import typing as tp
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 
 from .audio_utils import convert_audio
-from .containers import Span, find_spans, is_something_else, starts_as
+from .containers import Reader, Span, find_spans, is_something_else, starts_as
 
 # Times full scale (80 dB above it): louder samples are no sound but bytes read wrongly, and one such file drowns all
 # others in a mean or a gradient.
@@ -28,38 +27,13 @@ _KEPT = 64
 _MOST_LINKS = 10_000
 
 
-class Reader(Protocol):
-    """What reads one span; see `av_audio.AvReader`."""
-
-    rate: int
-    channels: int
-    frames: int
-    floating: bool
-    promised: int | None
-    breaks: list[int]
-    damage: set[float]
-    remarks: list[str]
-
-    def parts(self, first: int, last: int) -> Iterator[np.ndarray]:
-        """Blocks [C, t] that joined are the samples `first` to `last`."""
-        ...
-
-
-class SoundReader:
-    """A span that libsndfile reads.
-
-    Raises:
-        ValueError: it does not; the message is the reason.
-    """
+class SoundReader(Reader):
+    """Of a span that libsndfile reads."""
 
     def __init__(self, span: Span) -> None:
         import soundfile
 
-        self.span = span
-        self.damage: set[float] = set()
-        self.remarks: list[str] = []
-        self.breaks: list[int] = []
-        self.promised: int | None = None
+        super().__init__(span)
         try:
             with span.open() as raw, soundfile.SoundFile(raw) as file:
                 self.rate, self.channels, self.frames = file.samplerate, file.channels, file.frames
@@ -72,8 +46,7 @@ class SoundReader:
         if self.frames > 8 * (span.end - span.begin + len(span.head)):
             raise ValueError("its header promises more samples than the file can hold")
 
-    def parts(self, first: int, last: int) -> Iterator[np.ndarray]:
-        """See `Reader`. What cannot be decoded is silence."""
+    def parts(self, first: int, last: int) -> tp.Iterator[np.ndarray]:
         import soundfile
 
         place = first
@@ -154,7 +127,7 @@ class AudioFile:
             self._gain = 1 / peak if _LOUD < peak <= LOUDEST else 1.0
         return self._gain
 
-    def parts(self, first: int, last: int) -> Iterator[torch.Tensor]:
+    def parts(self, first: int, last: int) -> tp.Iterator[torch.Tensor]:
         """Blocks [C, t] float32 that joined are the samples `first` to `last`, as far as the file goes.
 
         Raises:
@@ -167,7 +140,7 @@ class AudioFile:
         """The samples `first` to `last` [C, T], as far as the file goes."""
         return torch.cat([torch.zeros(self.channels, 0), *self.parts(first, last)], dim=1)
 
-    def _raw(self, first: int, last: int) -> Iterator[np.ndarray]:
+    def _raw(self, first: int, last: int) -> tp.Iterator[np.ndarray]:
         for (_, reader), length in zip(self._links, self._lengths):
             begin, end = max(0, first), min(length, last)
             if begin < end and (reader.rate, reader.channels) == (self.rate, self.channels):

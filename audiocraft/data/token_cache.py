@@ -17,11 +17,10 @@ import json
 import logging
 import struct
 import time
-from collections.abc import Collection, Iterable, Iterator
+import typing as tp
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -46,7 +45,7 @@ FORMAT = 2
 TRAILER = struct.Struct(f"<q{DIGEST_BYTES}s")
 
 
-class Codec(Protocol):
+class Codec(tp.Protocol):
     """What is asked of a codec, a module in evaluation mode: `audiocraft.models.CompressionModel` offers it."""
 
     training: bool
@@ -59,9 +58,9 @@ class Codec(Protocol):
     @property
     def num_codebooks(self) -> int: ...
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]: ...
-    def encode_blocks(self, wavs: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]: ...
-    def named_modules(self) -> Iterator[tuple[str, torch.nn.Module]]: ...
-    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
+    def encode_blocks(self, wavs: tp.Iterable[torch.Tensor]) -> tp.Iterator[torch.Tensor]: ...
+    def named_modules(self) -> tp.Iterator[tuple[str, torch.nn.Module]]: ...
+    def parameters(self) -> tp.Iterator[torch.nn.Parameter]: ...
     def state_dict(self) -> dict[str, torch.Tensor]: ...
 
 
@@ -170,7 +169,7 @@ class FileIndex:
             self._new = {}
 
 
-def read_blocks(path: str | Path, sample_rate: int, channels: int) -> Iterator[torch.Tensor]:
+def read_blocks(path: str | Path, sample_rate: int, channels: int) -> tp.Iterator[torch.Tensor]:
     """The whole of a file as blocks `[C, T]`; joined they equal `convert_audio` of all of it, to the bit.
 
     Blocks start at whole seconds, where the grids of any two integer sample rates meet, and are resampled with a second
@@ -219,7 +218,7 @@ class TokenCache:
         """Where the codes of a file with this content hash lie."""
         return self.folder / content[:2] / f"{content}.npy"
 
-    def prepare(self, paths: Iterable[str | Path], progress: bool = True) -> CacheReport:
+    def prepare(self, paths: tp.Iterable[str | Path], progress: bool = True) -> CacheReport:
         """Make sure that every readable file of `paths` has its codes, and say where.
 
         Safe to interrupt at any point and to run in several processes at once: what is done is kept.
@@ -233,7 +232,7 @@ class TokenCache:
             logger.warning("left out, cannot be coded: %s (%s)", name, reason)
         return report
 
-    def _find(self, names: Collection[str], report: CacheReport, progress: bool) -> dict[str, list[str]]:
+    def _find(self, names: tp.Collection[str], report: CacheReport, progress: bool) -> dict[str, list[str]]:
         """Take in what is there; returns content hash -> files for what is not."""
         index = FileIndex(self.root / "files.json")
         missing: dict[str, list[str]] = {}
@@ -292,7 +291,7 @@ class TokenCache:
     def _encode(self, name: str, content: str) -> CachedTokens:
         num_samples = 0
 
-        def counted() -> Iterator[torch.Tensor]:
+        def counted() -> tp.Iterator[torch.Tensor]:
             nonlocal num_samples
             for block in read_blocks(name, self.model.sample_rate, self.model.channels):
                 num_samples += block.shape[-1]
@@ -310,7 +309,7 @@ class TokenCache:
             file.write(TRAILER.pack(num_samples, _checksum(array, num_samples)))
         return CachedTokens(path, num_samples)
 
-    def _codes(self, blocks: Iterator[torch.Tensor]) -> torch.Tensor:
+    def _codes(self, blocks: tp.Iterator[torch.Tensor]) -> torch.Tensor:
         """Codes [1, K, F] of the joined blocks [1, C, T]."""
         first = next(blocks)
         second = next(blocks, None)

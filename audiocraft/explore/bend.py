@@ -1,4 +1,4 @@
-"""Codes bent on purpose, and a codec that plays them.
+"""Codes bent on purpose; a codec's `bent_decoder` plays them.
 
 Operations map codes int64 [B, K, F] to new codes; what they draw comes from the generator (on the CPU) that they are
 given, the same for each clip of the batch. Codebooks are counted from 0 here. `amount` is the share that is touched of
@@ -11,18 +11,12 @@ codebook, so a hole adds nothing, and even the first codebook can be left out. H
 """
 
 import math
-import typing as tp
 from collections.abc import Sequence
 
 import torch
 
-from ..errors import UserError
-from ..models.codec import CompressionModel
-from ..models.encodec import EncodecModel
-from ..models.spectral import SpectralDecoder, SpectralModel
-from ..quantization import BaseQuantizer, ResidualVectorQuantizer
+from ..models.codec import HOLE
 
-HOLE = -1
 _LONGEST_STUTTER = 4
 
 
@@ -116,7 +110,7 @@ def lookup(
 
     Args:
         codes: [B, K, F].
-        table: which of the codecs given to `bent_player`, from 1; 0 is the codec's own.
+        table: which of the codecs given to `bent_decoder`, from 1; 0 is the codec's own.
         cardinality: entries per codebook.
         amount: share of frames.
         generator: draws them.
@@ -162,80 +156,3 @@ def _replace(codes: torch.Tensor, books: Sequence[int], new: torch.Tensor, touch
     codes = codes.clone()
     codes[:, list(books)] = torch.where(touched, new, codes[:, list(books)])
     return codes
-
-
-class Player(tp.Protocol):
-    """What plays bent codes."""
-
-    def decode(self, codes: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
-        """Bent codes [B, K, F] → wav [B, C, T]."""
-        ...
-
-
-def bent_player(
-    codec: CompressionModel, others: Sequence[tuple[str, CompressionModel]] = (), buzz: bool = False
-) -> Player:
-    """What decodes bent codes as a codec in evaluation mode decodes its own.
-
-    Args:
-        codec: its decoder plays.
-        others: names and codecs whose codebooks `lookup` can read. A code is read modulo their cardinality, and in the
-            codec's own codebook where they have none.
-        buzz: let a spectral codec click once a frame instead of sounding tones and noise.
-    Raises:
-        UserError: the codec has no codebooks, another's vectors are of another width or kind, or it has a voice of its
-            own and cannot buzz.
-    """
-    if isinstance(codec, SpectralModel):
-        spectral = [other for _, other in others if isinstance(other, SpectralModel)]
-        if strange := [name for name, other in others if not isinstance(other, SpectralModel)]:
-            raise UserError(f"{strange[0]} codes no spectra, as the codec does; look codes up in a codec of its kind")
-        return SpectralDecoder(codec, spectral, buzz)
-    if buzz:
-        raise UserError(
-            "--buzz goes with spectral codecs, whose phases are free; leave it out, or give another --codec"
-        )
-    own = _codebooks(codec, "the codec")
-    tables = [own]
-    for name, other in others:
-        found = _codebooks(other, name)
-        if found.shape[2] != own.shape[2]:
-            raise UserError(
-                f"{name} has code vectors {found.shape[2]} wide, the codec {own.shape[2]}; look codes up in a codec of "
-                "the same width (seanet.dimension)"
-            )
-        read = torch.arange(own.shape[1]) % found.shape[1]
-        tables.append(torch.cat([found[: len(own), read].to(own.device), own[len(found) :]]))
-    assert isinstance(codec, EncodecModel)
-    settings = {key: getattr(codec, key) for key in ("frame_rate", "sample_rate", "channels", "causal", "renormalize")}
-    return EncodecModel(codec.encoder, codec.decoder, _BentQuantizer(tables), **settings).eval()
-
-
-def _codebooks(codec: CompressionModel, name: str) -> torch.Tensor:
-    """The vectors of the codebooks in use, [K, cardinality, D]."""
-    quantizer = getattr(codec, "quantizer", None)
-    if not isinstance(quantizer, ResidualVectorQuantizer):
-        raise UserError(f"{name} has no codebooks that could be bent; take a codec with quantizer=rvq")
-    return quantizer.codebooks
-
-
-class _BentQuantizer(BaseQuantizer):
-    """Sums the vectors of bent codes.
-
-    Args:
-        tables: codebooks [K, cardinality, D] of each codec, the codec's own first.
-    """
-
-    def __init__(self, tables: Sequence[torch.Tensor]):
-        super().__init__()
-        # One row of zeros at the end, so that HOLE, as Python's -1, finds silence.
-        silence = torch.zeros_like(tables[0][:, :1])
-        self.register_buffer("vectors", torch.cat([*tables, silence], dim=1), persistent=False)
-
-    def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Bent codes [B, K, F] → latents [B, D, F]."""
-        vectors = tp.cast(torch.Tensor, self.vectors)
-        return torch.stack([vectors[book][codes[:, book]] for book in range(codes.shape[1])]).sum(0).transpose(1, 2)
-
-    def check_codes(self, codes: torch.Tensor) -> None:
-        """Nothing: operations only make codes that exist."""

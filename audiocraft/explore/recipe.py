@@ -57,7 +57,7 @@ def bend_codes(
         amount: share of frames, blocks or entries that each touches, 0 to 1.
         generator: what they draw from.
     Returns:
-        Bent codes [B, K, F'] for `bent_player`; F' is F unless `rate` was among them.
+        Bent codes [B, K, F'] for a codec's `bent_decoder`; F' is F unless `rate` was among them.
     Raises:
         UserError: every codebook is dropped.
     """

@@ -1,12 +1,14 @@
 """The loss balancer of EnCodec (arXiv 2210.13438, section 3.4, eq. 8)."""
 
 import typing as tp
+from dataclasses import dataclass
 
 import torch
 
 from ..errors import UserError
 
 
+@dataclass(eq=False)
 class Balancer:
     """Weighs losses by the gradient they cause in the model's output, so that a weight is a share of the gradient.
 
@@ -29,32 +31,24 @@ class Balancer:
         UserError: a setting is out of its range, or no loss has a weight.
     """
 
-    def __init__(
-        self,
-        weights: tp.Mapping[str, float],
-        balance_grads: bool = True,
-        total_norm: float = 1.0,
-        ema_decay: float = 0.999,
-        per_batch_item: bool = True,
-        epsilon: float = 1e-12,
-        monitor: bool = False,
-    ) -> None:
-        for name, weight in weights.items():
+    weights: tp.Mapping[str, float]
+    balance_grads: bool = True
+    total_norm: float = 1.0
+    ema_decay: float = 0.999
+    per_batch_item: bool = True
+    epsilon: float = 1e-12
+    monitor: bool = False
+
+    def __post_init__(self) -> None:
+        for name, weight in self.weights.items():
             if weight < 0:
                 raise UserError(f"losses.{name}={weight} is negative; weights must be 0 or more")
-        if not any(weights.values()):
+        if not any(self.weights.values()):
             raise UserError("no loss has a weight above 0, so there is nothing to balance; set one under losses")
-        if not 0 < ema_decay <= 1:
-            raise UserError(f"balancer.ema_decay={ema_decay} must lie above 0 and not above 1")
-        if not total_norm > 0:
-            raise UserError(f"balancer.total_norm={total_norm} must be above 0")
-        self.weights = dict(weights)
-        self.balance_grads = balance_grads
-        self.total_norm = total_norm
-        self.ema_decay = ema_decay
-        self.per_batch_item = per_batch_item
-        self.epsilon = epsilon
-        self.monitor = monitor
+        if not 0 < self.ema_decay <= 1:
+            raise UserError(f"balancer.ema_decay={self.ema_decay} must lie above 0 and not above 1")
+        if not self.total_norm > 0:
+            raise UserError(f"balancer.total_norm={self.total_norm} must be above 0")
         # Weighted sum of norms and sum of weights, by loss. Their quotient is an average from the first call on,
         # without the bias towards 0 that a single running value begins with.
         self._sums: dict[str, torch.Tensor] = {}

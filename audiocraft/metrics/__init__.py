@@ -2,7 +2,8 @@
 
 from ..utils.left_out import missing
 from .codebooks import CodebookUsage, codebook_usage
-from .reconstruction import log_mel_distance, mean_spectrum_distance, si_sdr
+from .reconstruction import log_mel_distance
+from .sums import si_sdr
 
-__all__ = ["CodebookUsage", "codebook_usage", "log_mel_distance", "mean_spectrum_distance", "si_sdr"]
+__all__ = ["CodebookUsage", "codebook_usage", "log_mel_distance", "si_sdr"]
 __getattr__ = missing(__name__)

@@ -9,7 +9,6 @@ are plain means.
 import math
 import statistics
 import typing as tp
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -123,13 +122,13 @@ class Evaluation:
 
 
 def evaluate(
-    coders: Sequence[Coder],
-    files: Sequence[str | Path],
+    coders: tp.Sequence[Coder],
+    files: tp.Sequence[str | Path],
     sample_rate: int,
     channels: int,
     seconds: float | None = None,
     device: torch.device | str = "cpu",
-    advance: Callable[[float], object] = lambda seconds: None,
+    advance: tp.Callable[[float], object] = lambda seconds: None,
 ) -> Evaluation:
     """Code every file with every coder and compare.
 
@@ -149,7 +148,7 @@ def evaluate(
         UserError: none of the files can be read, or a coder refuses.
     """
     device = torch.device(device)
-    totals = [_Total(coder) for coder in coders]
+    measured: list[list[tuple[str, _Measure]]] = [[] for _ in coders]
     rates = sorted({round(rate) for coder in coders for rate in coder.inner_rates})
     baselines = [Score(SILENCE, "baseline"), Score("spectrum at its median", "baseline")]
     skipped: list[tuple[str, str]] = []
@@ -168,19 +167,19 @@ def evaluate(
         if measures[0].samples == 0:
             skipped.append((str(path), f"it holds no samples at {sample_rate} Hz"))
             continue
-        for total, measure in zip(totals, measures):
-            total.add(measure, str(path), sample_rate)
+        for found, measure in zip(measured, measures):
+            found.append((str(path), measure))
         for baseline, measure in zip(baselines, plain):
             baseline.files.append(measure.score(str(path), sample_rate))
     if not baselines[0].files:
         reason = f" ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
         raise UserError(f"none of the {len(files)} files can be measured{reason}; give a folder of other audio")
-    scores = [*(total.score() for total in totals), *baselines]
+    scores = [*(_score_of_all(coder, found, sample_rate) for coder, found in zip(coders, measured)), *baselines]
     heard = sorted({rate for score in scores for rate in score.hums()})
     return Evaluation(scores, skipped, sample_rate, channels, heard)
 
 
-def clips(path: str | Path, sample_rate: int, channels: int, seconds: float | None = None) -> Iterator[torch.Tensor]:
+def clips(path: str | Path, sample_rate: int, channels: int, seconds: float | None = None) -> tp.Iterator[torch.Tensor]:
     """A file, or its first `seconds`, as consecutive clips [channels, T] at `sample_rate`, at most 31 s each.
 
     Raises UnreadableAudio, also when the broken place is reached.
@@ -205,10 +204,10 @@ def clips(path: str | Path, sample_rate: int, channels: int, seconds: float | No
 def _measure_clip(
     wav: torch.Tensor,
     sample_rate: int,
-    coders: Sequence[Coder],
-    measures: Sequence["_Measure"],
-    baselines: Sequence["_Measure"],
-    advance: Callable[[float], object],
+    coders: tp.Sequence[Coder],
+    measures: tp.Sequence["_Measure"],
+    baselines: tp.Sequence["_Measure"],
+    advance: tp.Callable[[float], object],
 ) -> None:
     """Add a clip [C, T] to the measures of all coders and baselines."""
     if wav.shape[1] == 0:
@@ -241,7 +240,7 @@ class _Features:
 class _Measure:
     """One file through one coder, clip by clip."""
 
-    def __init__(self, frame_rate: float | None = None, hum_rates: Sequence[int] = ()) -> None:
+    def __init__(self, frame_rate: float | None = None, hum_rates: tp.Sequence[int] = ()) -> None:
         self.frame_rate = frame_rate
         self.hum_rates = hum_rates
         self.samples = 0
@@ -294,32 +293,20 @@ class _Measure:
         return score
 
 
-class _Total:
-    """All files through one coder."""
-
-    def __init__(self, coder: Coder) -> None:
-        self._coder = coder
-        self._score = Score(coder.name, coder.kind)
-        self._counts: torch.Tensor | None = None
-
-    def add(self, measure: _Measure, file: str, sample_rate: int) -> None:
-        """Take in a finished file."""
-        self._score.files.append(measure.score(file, sample_rate))
-        if measure.counts is not None:
-            self._counts = measure.counts if self._counts is None else self._counts + measure.counts
-
-    def score(self) -> Score:
-        """The numbers of all files."""
-        score, rate, bins = self._score, self._coder.frame_rate, self._coder.bins
-        if self._counts is not None and rate is not None and bins is not None:
-            score.codebooks = usage_of_counts(self._counts)
-            score.frames = int(self._counts[0].sum())
-            score.bits_per_second = entropy_rate(self._counts, rate)
-            score.nominal_bits_per_second = len(self._counts) * rate * float(torch.log2(torch.tensor(float(bins))))
-        else:
-            sent = sum(file.seconds * (file.bits_per_second or 0.0) for file in score.files)
-            score.bits_per_second = sent / sum(file.seconds for file in score.files)
-        return score
+def _score_of_all(coder: Coder, measured: list[tuple[str, _Measure]], sample_rate: int) -> Score:
+    """The numbers of a coder over all files."""
+    score = Score(coder.name, coder.kind, [measure.score(file, sample_rate) for file, measure in measured])
+    counts = [measure.counts for _, measure in measured if measure.counts is not None]
+    if counts and coder.frame_rate is not None and coder.bins is not None:
+        total = torch.stack(counts).sum(0)
+        score.codebooks = usage_of_counts(total)
+        score.frames = int(total[0].sum())
+        score.bits_per_second = entropy_rate(total, coder.frame_rate)
+        score.nominal_bits_per_second = len(total) * coder.frame_rate * math.log2(coder.bins)
+    else:
+        sent = sum(file.seconds * (file.bits_per_second or 0.0) for file in score.files)
+        score.bits_per_second = sent / sum(file.seconds for file in score.files)
+    return score
 
 
 def entropy_rate(counts: torch.Tensor, frame_rate: float) -> float:

@@ -2,7 +2,6 @@
 
 import io
 import typing as tp
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from ..data.audio_utils import convert_audio
 from ..utils.files import atomic_path
 from .codec_eval import SILENCE, Evaluation, Score
 from .coders import Coder
+from .hearing import magnitudes
 
 if tp.TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ class Excerpt:
 
 def take_excerpt(
     evaluation: Evaluation,
-    coders: Sequence[Coder],
+    coders: tp.Sequence[Coder],
     seconds: float = EXCERPT_SECONDS,
     device: torch.device | str = "cpu",
 ) -> Excerpt:
@@ -126,14 +126,11 @@ def _draw_spectrograms(axes: tp.Any, excerpt: Excerpt) -> None:
 
 def spectrogram_db(wav: torch.Tensor) -> torch.Tensor:
     """Power in dB, [bins, frames], of the mix of wav [C, T]; 0 dB is a full-scale sine."""
-    mix = wav.mean(0)
-    window = torch.hann_window(_WINDOW)
-    padded = torch.nn.functional.pad(mix, (0, max(0, _WINDOW - len(mix))))
-    spec = torch.stft(padded, _WINDOW, _HOP, window=window, return_complex=True).abs() / (window.sum() / 2)
-    return 20 * torch.log10(spec + 1e-9)
+    full_scale = torch.hann_window(_WINDOW).sum() / 2
+    return 20 * torch.log10(magnitudes(wav, _WINDOW, _HOP) / full_scale + 1e-9)
 
 
-def _draw_bars(axis: "Axes", scores: Sequence[Score], key: str, title: str) -> None:
+def _draw_bars(axis: "Axes", scores: tp.Sequence[Score], key: str, title: str) -> None:
     if key == "hum_db":  # at the rate where it is worst
         values = [max(score.hums().values(), default=None) for score in scores]
     else:

@@ -2,9 +2,9 @@
 
 import time
 import typing as tp
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
@@ -31,46 +31,35 @@ class Coded:
     bits_per_second: float | None = None
 
 
-class Coder(tp.Protocol):
+class Coder(ABC):
     """`kind` is codec, codebooks (a codec with fewer of them) or opus; `bins` and `frame_rate` those of a codec.
     `inner_rates`: Hz at which its decoder steps, where it could hum: the frame rate, and those of its layers."""
 
     name: str
     kind: str
-    bins: int | None
-    frame_rate: float | None
-    codebooks: int | None
-    inner_rates: Sequence[float]
+    bins: int | None = None
+    frame_rate: float | None = None
+    inner_rates: tp.Sequence[float] = ()
 
+    @abstractmethod
     def code(self, wav: torch.Tensor, sample_rate: int) -> Coded:
         """Wave [C, T] at `sample_rate` Hz → what came back, of the same shape."""
-        ...
 
 
-@dataclass
-class CodecCoder:
+class CodecCoder(Coder):
     """A codec with its first `codebooks` codebooks, or with those it has in use.
 
     A wave of another rate or other channels than the codec's is converted both ways; that takes no part in the times.
     """
 
-    codec: "CompressionModel"
-    name: str
-    kind: str = "codec"
-    codebooks: int | None = None
-    bins: int | None = field(init=False)
-    frame_rate: float | None = field(init=False)
-    inner_rates: Sequence[float] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.bins = getattr(self.codec, "cardinality", None)
+    def __init__(self, codec: "CompressionModel", name: str, kind: str = "codec", codebooks: int | None = None) -> None:
+        self.codec, self.name, self.kind = codec, name, kind
+        self.bins = getattr(codec, "cardinality", None)
         if self.bins is None:
-            raise UserError(
-                f"the codec {self.name} has no codebooks to measure (quantizer no_quant); give one with rvq"
-            )
-        self.codebooks = self.codebooks or self.codec.num_codebooks
-        self.frame_rate = self.codec.sample_rate / self.codec.hop_length
-        self.inner_rates = self.codec.inner_rates
+            raise UserError(f"the codec {name} has no codebooks to measure (quantizer no_quant); give one with rvq")
+        self.codebooks = codebooks or codec.num_codebooks
+        self.frame_rate = codec.sample_rate / codec.hop_length
+        self.inner_rates = codec.inner_rates
 
     @torch.no_grad()
     def code(self, wav: torch.Tensor, sample_rate: int) -> Coded:
@@ -90,20 +79,15 @@ class CodecCoder:
         return Coded(_as_long_as(back, wav), middle - start, end - middle, codes)
 
 
-@dataclass
-class OpusCoder:
+class OpusCoder(Coder):
     """Opus at a constant bit rate (bits per second), one thread of the CPU; the times include its resampling."""
 
-    bit_rate: int
-    kind: str = "opus"
-    bins: int | None = None
-    frame_rate: float | None = None
-    codebooks: int | None = None
-    inner_rates: Sequence[float] = ()
+    kind = "opus"
 
-    def __post_init__(self) -> None:
+    def __init__(self, bit_rate: int) -> None:
         check_opus()
-        self.name = f"Opus {self.bit_rate / 1000:g} kb/s"
+        self.bit_rate = bit_rate
+        self.name = f"Opus {bit_rate / 1000:g} kb/s"
 
     def code(self, wav: torch.Tensor, sample_rate: int) -> Coded:
         """As `Coder.code`. Raises UserError for more than two channels."""
@@ -115,7 +99,7 @@ class OpusCoder:
 
 
 def with_references(
-    codec: "CompressionModel", name: str, against: Sequence[tuple["CompressionModel", str]] = (), opus: bool = True
+    codec: "CompressionModel", name: str, against: tp.Sequence[tuple["CompressionModel", str]] = (), opus: bool = True
 ) -> list[Coder]:
     """A codec, the others it is held `against`, itself with 1, 2 and 3 codebooks where it has more, and Opus.
 
@@ -131,10 +115,10 @@ def with_references(
 
 
 @contextmanager
-def _codebooks_in_use(codec: "CompressionModel", count: int | None) -> Iterator[None]:
+def _codebooks_in_use(codec: "CompressionModel", count: int) -> tp.Iterator[None]:
     before = codec.num_codebooks
     try:
-        codec.set_num_codebooks(count or before)
+        codec.set_num_codebooks(count)
         yield
     finally:
         codec.set_num_codebooks(before)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from .sums import Moments
+
 PITCH_BAND = (60.0, 4000.0)  # Hz
 CENTS = 50.0  # a peak nearer than this is the same note
 LOUD = 0.03  # of the loudest frame's peak: quieter frames are left out
@@ -37,7 +39,7 @@ class Peaks:
 def strongest_peaks(wav: torch.Tensor, sample_rate: int) -> Peaks:
     """Peaks of wav [C, T]."""
     size = sample_rate * 128 // 1000
-    spectrum = _magnitudes(wav, size, sample_rate // 40)
+    spectrum = magnitudes(wav, size, sample_rate // 40)
     hz = torch.arange(len(spectrum)) * (sample_rate / size)
     inside = (hz > PITCH_BAND[0]) & (hz < PITCH_BAND[1])
     hz, spectrum = hz[inside], spectrum[inside]
@@ -110,30 +112,20 @@ def _comb(power: torch.Tensor, at: torch.Tensor, half: int) -> float:
 
 
 def onset_curve(wav: torch.Tensor, sample_rate: int) -> torch.Tensor:
-    """How much of wav [C, T] sets in, 100 values a second: rises of log magnitudes of 32 ms, summed over bins."""
-    spectrum = _magnitudes(wav, sample_rate * 32 // 1000, sample_rate // 100)
-    return torch.log1p(100 * spectrum).diff(dim=1).clamp(min=0).sum(0).double()
+    """How much of wav [C, T] sets in, 100 values a second: rises of log magnitudes of 32 ms, summed: [1, frames]."""
+    spectrum = magnitudes(wav, sample_rate * 32 // 1000, sample_rate // 100)
+    return torch.log1p(100 * spectrum).diff(dim=1).clamp(min=0).sum(0, keepdim=True)
 
 
-class OnsetSums:
+class OnsetSums(Moments):
     """Correlation of onset curves."""
-
-    def __init__(self) -> None:
-        self._sums = torch.zeros(6, dtype=torch.float64)
-
-    def add(self, estimate: torch.Tensor, reference: torch.Tensor) -> None:
-        """Take in `onset_curve` of the next clip of both."""
-        x, y = estimate, reference
-        terms = (torch.ones_like(x), x, y, x * y, x * x, y * y)
-        self._sums += torch.stack([term.sum() for term in terms])
 
     def value(self) -> float | None:
         """-1 to 1; 0 for an estimate in which nothing sets in, None for such a reference."""
-        count, x, y, xy, xx, yy = self._sums.tolist()
-        reference, estimate = yy * count - y * y, xx * count - x * x
-        if reference <= 1e-9 * max(1.0, y * y):
+        product, estimate, reference = self.centred()
+        if not reference > 1e-9:
             return None
-        return (xy * count - x * y) / (reference * estimate) ** 0.5 if estimate > 0 else 0.0
+        return product / (reference * estimate) ** 0.5 if estimate > 0 else 0.0
 
 
 def pitch_kept(estimate: torch.Tensor, reference: torch.Tensor, sample_rate: int) -> float | None:
@@ -157,7 +149,7 @@ def onset_correlation(estimate: torch.Tensor, reference: torch.Tensor, sample_ra
     return sums.value()
 
 
-def _magnitudes(wav: torch.Tensor, size: int, hop: int) -> torch.Tensor:
+def magnitudes(wav: torch.Tensor, size: int, hop: int) -> torch.Tensor:
     """STFT magnitudes [bins, frames] of the mix of wav [C, T]; one too short to be mirrored is filled up with zeros."""
     mix = F.pad(wav.float().mean(0), (0, max(0, size - wav.shape[1])))
     window = torch.hann_window(size, device=wav.device)

@@ -6,7 +6,6 @@ import torch
 
 from ..errors import UserError
 from ..losses import MelSpectrogramWrapper
-from ..losses.sisnr import split_powers
 
 # Windows of 8 to 64 ms at 32 kHz: the short ones see transients, the long ones pitch.
 WINDOWS = (256, 512, 1024, 2048)
@@ -80,31 +79,3 @@ def log_mel_distance(
 def medians_over_time(mels: list[torch.Tensor]) -> list[torch.Tensor]:
     """Of `log_mels`, the best answer that never changes: each band's median over time, in every frame."""
     return [mel.median(dim=-1, keepdim=True).values.expand_as(mel) for mel in mels]
-
-
-def mean_spectrum_distance(reference: torch.Tensor, sample_rate: int, f_max: float | None = None) -> torch.Tensor:
-    """`log_mel_distance` of the best answer that never changes: each band's median over time.
-
-    A baseline for codecs: it knows the colour of a piece but nothing of what happens in it.
-    reference: [B, C, T]; returns [B], dB.
-    """
-    mels = log_mels(reference, sample_rate)
-    return mel_distance(medians_over_time(mels), mels, sample_rate, f_max)
-
-
-def si_sdr(estimate: torch.Tensor, reference: torch.Tensor, epsilon: float = 1e-8) -> torch.Tensor:
-    """Scale-invariant signal-to-distortion ratio in dB over the whole signal, mean removed.
-
-    Source: Le Roux et al. 2019, "SDR - half-baked or well done?". A silent estimate gives a large negative value.
-
-    Args:
-        estimate, reference: [B, C, T]; channels are taken as one long signal.
-        epsilon: floor of the mean powers.
-
-    Returns:
-        [B], higher is better.
-    """
-    estimate = (estimate - estimate.mean(-1, keepdim=True)).flatten(1).double()
-    reference = (reference - reference.mean(-1, keepdim=True)).flatten(1).double()
-    signal, noise = split_powers(estimate, reference, epsilon)
-    return (10 * torch.log10((signal + epsilon) / (noise + epsilon))).float()

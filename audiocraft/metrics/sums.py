@@ -4,6 +4,7 @@ The result over several clips is that of the whole, not a mean of means: a loud 
 convergence what it weighs in the file. Only the frames at the cuts differ, as each clip is framed by itself.
 """
 
+import math
 from functools import lru_cache
 
 import torch
@@ -16,38 +17,61 @@ from ..losses.stftloss import stft_magnitude
 SILENT_POWER = 1e-8
 
 
-class SiSdrSums:
-    """`si_sdr` of one signal of C channels."""
+class Moments:
+    """Means of x, y and their products over pairs of signals [C, T], channel by channel, gathered as sums."""
 
     def __init__(self) -> None:
         self.samples = 0
         self._sums: torch.Tensor | float = 0.0
 
-    def add(self, estimate: torch.Tensor, reference: torch.Tensor) -> None:
+    def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Take in the next clip of both, [C, T]."""
-        x, y = estimate.cpu().double(), reference.cpu().double()
+        x, y = x.cpu().double(), y.cpu().double()
         self._sums = self._sums + torch.stack([x.sum(1), y.sum(1), (x * y).sum(1), (x * x).sum(1), (y * y).sum(1)])
         self.samples += x.shape[1]
 
-    @property
-    def reference_power(self) -> float:
-        """Mean power of the reference, its mean removed."""
-        return self._moments()[2]
-
-    def value(self, epsilon: float = 1e-8) -> float:
-        """dB; `epsilon` is added to mean powers."""
-        product, estimate, reference = self._moments()
-        scale = product / (reference + epsilon)
-        # Rounding may leave a little less than nothing where the two are the same.
-        noise = max(0.0, estimate - 2 * scale * product + scale**2 * reference)
-        ratio = torch.tensor((scale**2 * reference + epsilon) / (noise + epsilon), dtype=torch.float64)
-        return float(10 * torch.log10(ratio))
-
-    def _moments(self) -> tuple[float, float, float]:
+    def centred(self) -> tuple[float, float, float]:
         """Means over samples and channels of x y, x² and y², each channel's mean removed."""
         assert isinstance(self._sums, torch.Tensor), "nothing was added"
         x, y, xy, xx, yy = self._sums / self.samples
         return float((xy - x * y).mean()), float((xx - x * x).mean()), float((yy - y * y).mean())
+
+
+class SiSdrSums(Moments):
+    """`si_sdr` of one signal of C channels: estimates x of references y."""
+
+    @property
+    def reference_power(self) -> float:
+        """Mean power of the reference, its mean removed."""
+        return self.centred()[2]
+
+    def value(self, epsilon: float = 1e-8) -> float:
+        """dB; `epsilon` is added to mean powers."""
+        product, estimate, reference = self.centred()
+        scale = product / (reference + epsilon)
+        # Rounding may leave a little less than nothing where the two are the same.
+        noise = max(0.0, estimate - 2 * scale * product + scale**2 * reference)
+        return 10 * math.log10((scale**2 * reference + epsilon) / (noise + epsilon))
+
+
+def si_sdr(estimate: torch.Tensor, reference: torch.Tensor, epsilon: float = 1e-8) -> torch.Tensor:
+    """Scale-invariant signal-to-distortion ratio in dB over the whole signal, mean removed.
+
+    Source: Le Roux et al. 2019, "SDR - half-baked or well done?". A silent estimate gives a large negative value.
+
+    Args:
+        estimate, reference: [B, C, T]; channels are taken as one long signal.
+        epsilon: floor of the mean powers.
+
+    Returns:
+        [B], higher is better.
+    """
+    values = []
+    for x, y in zip(estimate, reference):
+        sums = SiSdrSums()
+        sums.add(x, y)
+        values.append(sums.value(epsilon))
+    return torch.tensor(values, device=estimate.device)
 
 
 @lru_cache(maxsize=1)

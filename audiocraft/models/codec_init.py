@@ -6,10 +6,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..quantization import ResidualVectorQuantizer
 from .codec import CompressionModel
 from .lm import LMModel
-from .spectral_quantizer import SpectralQuantizer
 
 
 def get_codebooks(codec: CompressionModel) -> Tensor:
@@ -18,10 +16,9 @@ def get_codebooks(codec: CompressionModel) -> Tensor:
     Raises:
         UserError: the codec has no codebooks of vectors.
     """
-    quantizer = getattr(codec, "quantizer", None)
-    if not isinstance(quantizer, ResidualVectorQuantizer | SpectralQuantizer):
+    if codec.codebooks is None:
         raise UserError("the codec has no codebooks to start from; set init_from_codec=0")
-    return quantizer.codebooks.float()
+    return codec.codebooks.float()
 
 
 @torch.no_grad()

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from ..errors import UserError
-from ..modules.chunked import can_stream, plan
-from ..quantization.base import BaseQuantizer, QuantizedResult
+from ..modules.chunked import Pieces, StreamState, can_stream
+from ..modules.seanet import SEANetDecoder, SEANetEncoder
+from ..quantization.base import BaseQuantizer, QuantizedResult, sum_of_vectors
 from ..utils.device import full_float32
 from ..utils.left_out import missing
-from .codec import CompressionModel
+from .codec import CompressionModel, StreamDecoder, read_through
 
 __all__ = ["CompressionModel", "EncodecModel"]
 
@@ -23,47 +24,41 @@ _WHOLE_SECONDS = 8.0  # so much audio (over the batch) is coded in one go; beyon
 _ELEMENTS_PER_BLOCK = {"cpu": 2**22, "cuda": 2**26, "mps": 2**24}
 
 
-class BlockEncoder:
-    """wav → codes on streams. Weights are those at construction.
+class EncodecDecoder(StreamDecoder):
+    """The decoder of an `EncodecModel`. Raises UserError for one that needs to know the whole signal first
+    (time_group_norm)."""
 
-    Raises UserError for a codec that needs to know the whole signal first (time_group_norm).
-    """
+    def __init__(self, codec: "EncodecModel", half: bool = False):
+        self.channels, self.hop_length = codec.channels, codec.hop_length
+        self._codec = codec
+        self._pieces = Pieces(tp.cast(SEANetDecoder, codec.decoder), half)
 
-    def __init__(self, encoder: nn.Module, quantizer: BaseQuantizer):
-        self.quantizer = quantizer
-        self.stage = plan(encoder)
-
-    def start(self) -> tp.Any:
-        """State of a new stream."""
-        return self.stage.start()
-
-    @torch.no_grad()
-    def push(self, state: tp.Any, wav: torch.Tensor, last: bool = False) -> torch.Tensor:
-        """wav [B, C, t] (t may be 0) → the codes [B, K, f] that are final now, f may be 0."""
-        with full_float32():
-            return self.quantizer.encode(self.stage.push(state, wav, last))
-
-
-class BlockDecoder:
-    """codes → wav on streams. Weights are those at construction; errors as `BlockEncoder`.
-
-    `half`: round the LSTM's recurrent weights to float16 (x86 only).
-    """
-
-    def __init__(self, decoder: nn.Module, quantizer: BaseQuantizer, channels: int, half: bool = False):
-        self.quantizer = quantizer
-        self.channels = channels
-        self.stage = plan(decoder, half)
-
-    def start(self) -> tp.Any:
-        """State of a new stream."""
-        return self.stage.start()
+    def block(self, batch: int) -> int:
+        """As StreamDecoder.block."""
+        return self._codec.block_samples(batch) // self.hop_length
 
     @torch.no_grad()
-    def push(self, state: tp.Any, codes: torch.Tensor, last: bool = False) -> torch.Tensor:
-        """codes [B, K, f] (f may be 0) → the wav [B, C, t] that is final now."""
+    def push(self, state: StreamState, codes: torch.Tensor, last: bool = False) -> torch.Tensor:
+        """As StreamDecoder.push."""
         with full_float32():
-            return self.stage.push(state, self.quantizer.decode(codes), last)
+            return self._pieces.push(state, self._codec.decode_latent(codes), last)
+
+
+class _BentQuantizer(BaseQuantizer):
+    """Reads codes in `tables` [K, codes, D] without checking them."""
+
+    def __init__(self, tables: torch.Tensor):
+        super().__init__()
+        # A row of zeros at the end, so that HOLE, as Python's -1, finds silence.
+        silent = torch.cat([tables, torch.zeros_like(tables[:, :1])], dim=1)
+        self.register_buffer("tables", silent, persistent=False)
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Bent codes [B, K, F] → latents [B, D, F]."""
+        return sum_of_vectors(tp.cast(torch.Tensor, self.tables), codes)
+
+    def check_codes(self, codes: torch.Tensor) -> None:
+        """Nothing."""
 
 
 def _resize(blocks: tp.Iterable[torch.Tensor], size: int) -> tp.Iterator[tuple[torch.Tensor, bool]]:
@@ -117,25 +112,6 @@ class EncodecModel(CompressionModel):
         self.hop_length = tp.cast(int, encoder.hop_length)
 
     @property
-    def cardinality(self) -> int:
-        """Codes per codebook."""
-        return tp.cast(int, self.quantizer.bins)
-
-    @property
-    def num_codebooks(self) -> int:
-        """Codebooks in use, K."""
-        return self.quantizer.num_codebooks
-
-    @property
-    def total_codebooks(self) -> int:
-        """Codebooks there are."""
-        return self.quantizer.total_codebooks
-
-    def set_num_codebooks(self, n: int) -> None:
-        """As CompressionModel.set_num_codebooks."""
-        self.quantizer.set_num_codebooks(n)
-
-    @property
     def inner_rates(self) -> list[float]:
         """As CompressionModel.inner_rates: the frame rate, and the rate after each of the decoder's upsamplings."""
         ratios = tp.cast(list[int], self.decoder.ratios)
@@ -149,11 +125,16 @@ class EncodecModel(CompressionModel):
         samples = max(self.sample_rate, _ELEMENTS_PER_BLOCK.get(device, 2**22) // width)
         return samples // self.hop_length * self.hop_length
 
+    @property
+    def can_stream(self) -> bool:
+        """As CompressionModel.can_stream."""
+        return can_stream(self)
+
     def _needs_blocks(self, batch: int, samples: int) -> bool:
         """Whether clips of so many samples are coded in blocks: long ones, outside training and autograd."""
         if self.training or torch.is_grad_enabled() or batch * samples <= _WHOLE_SECONDS * self.sample_rate:
             return False
-        return samples > self.block_samples(batch) and can_stream(self)
+        return samples > self.block_samples(batch) and self.can_stream
 
     def encode_blocks(self, wavs: tp.Iterable[torch.Tensor]) -> tp.Iterator[torch.Tensor]:
         """As CompressionModel.encode_blocks."""
@@ -161,45 +142,44 @@ class EncodecModel(CompressionModel):
             raise UserError("a codec with renormalize=true scales by the loudness of the whole file; use encode()")
         return self._encode_blocks(wavs, self.block_samples(), None)
 
+    @torch.no_grad()
     def _encode_blocks(
         self, wavs: tp.Iterable[torch.Tensor], size: int, scale: torch.Tensor | None
     ) -> tp.Iterator[torch.Tensor]:
-        encoder = BlockEncoder(self.encoder, self.quantizer)
-        state = encoder.start()
+        pieces, state = Pieces(tp.cast(SEANetEncoder, self.encoder)), StreamState()
         for wav, last in _resize(wavs, size):
             self.check_wav(wav)
-            codes = encoder.push(state, self.normalize(wav, scale), last)
+            with full_float32():
+                codes = self.quantizer.encode(pieces.push(state, self.normalize(wav, scale), last))
             if codes.shape[-1]:
                 yield codes
 
-    def stream_decoder(self, half: bool = False) -> BlockDecoder:
+    def stream_decoder(self, half: bool = False) -> EncodecDecoder:
         """As CompressionModel.stream_decoder."""
-        return BlockDecoder(self.decoder, self.quantizer, self.channels, half)
+        return EncodecDecoder(self, half)
 
-    def decode_long(
-        self, codes: torch.Tensor, decoder: BlockDecoder, scale: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """As `decode`, block by block with a `decoder` made before."""
-        state = decoder.start()
-        out = torch.empty(len(codes), self.channels, codes.shape[-1] * self.hop_length, device=codes.device)
-        done = 0
-        for block, last in _resize([codes], self.block_samples(len(codes)) // self.hop_length):
-            wav = self.postprocess(decoder.push(state, block, last), scale)
-            out[..., done : done + wav.shape[-1]] = wav
-            done += wav.shape[-1]
-        assert done == out.shape[-1]
-        return out
-
-    def check_wav(self, x: torch.Tensor) -> None:
-        """Raises UserError unless x is [B, channels, T] with at least one sample, and, but for training, all finite."""
-        if x.dim() != 3 or x.shape[1] != self.channels or x.shape[2] == 0:
+    def bent_decoder(
+        self, others: tp.Sequence[tuple[str, CompressionModel]] = (), buzz: bool = False
+    ) -> "EncodecModel":
+        """As CompressionModel.bent_decoder."""
+        if buzz:
             raise UserError(
-                f"the codec takes audio of shape [batch, {self.channels}, samples], not {list(x.shape)}; "
-                "convert it with audiocraft.data.audio_utils.convert_audio"
+                "--buzz goes with spectral codecs, whose phases are free; leave it out, or give another --codec"
             )
-        # In training the loss shows it, and nothing waits for a GPU. Codes of NaN would look like any others.
-        if not self.training and not torch.stack(x.aminmax()).isfinite().all():
-            raise UserError("the audio holds NaN or infinite samples; clean it, e.g. with torch.nan_to_num")
+        tables = [_bendable(self, "the codec")]
+        for name, other in others:
+            found = _bendable(other, name)
+            if found.shape[2] != tables[0].shape[2]:
+                raise UserError(
+                    f"{name} has code vectors {found.shape[2]} wide, the codec {tables[0].shape[2]}; look codes up in "
+                    "a codec of the same width (seanet.dimension)"
+                )
+            tables.append(read_through(tables[0], found))
+        quantizer = _BentQuantizer(torch.cat(tables, dim=1))
+        settings = {
+            key: getattr(self, key) for key in ("frame_rate", "sample_rate", "channels", "causal", "renormalize")
+        }
+        return EncodecModel(self.encoder, self.decoder, quantizer, **settings).eval()
 
     def preprocess(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """wav [B, C, T] → (wav to code, its scale [B, 1] or None)."""
@@ -252,15 +232,21 @@ class EncodecModel(CompressionModel):
     def decode(self, codes: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
         """As CompressionModel.decode, long input in blocks. Raises UserError for a wrong shape or codes that do not
         exist."""
-        self.quantizer.check_codes(codes)
+        self.check_codes(codes)
         if self._needs_blocks(len(codes), codes.shape[-1] * self.hop_length):
-            return self.decode_long(codes, self.stream_decoder(), scale)
+            return self.stream_decoder().decode(codes, scale)
         with full_float32():
             return self.postprocess(self.decoder(self.decode_latent(codes)), scale)
 
     def decode_latent(self, codes: torch.Tensor) -> torch.Tensor:
         """codes [B, K, F] → latents [B, D, F], float32."""
         return self.quantizer.decode(codes)
+
+
+def _bendable(codec: CompressionModel, name: str) -> torch.Tensor:
+    if codec.codebooks is None:
+        raise UserError(f"{name} has no codebooks that could be bent; take a codec with quantizer=rvq")
+    return codec.codebooks
 
 
 __getattr__ = missing(__name__)

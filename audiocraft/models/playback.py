@@ -5,10 +5,8 @@ import typing as tp
 import torch
 from torch import Tensor
 
-from ..modules.chunked import can_stream
 from ..modules.sampling import SamplingParams
 from .codec import CompressionModel, StreamDecoder
-from .encodec import BlockDecoder, EncodecModel
 from .fast import FastLM, resolve_precision, versions
 from .generate import TokenDecoder, check_result
 from .lm import LMModel
@@ -78,8 +76,7 @@ class Playback:
         Raises:
             UserError: codes that do not exist.
         """
-        codec = self._codec
-        if codes.device.type == "cpu" and isinstance(codec, EncodecModel) and can_stream(codec.decoder):
-            codec.quantizer.check_codes(codes)
-            return codec.decode_long(codes, tp.cast(BlockDecoder, self.codec))
-        return codec.decode(codes, None)
+        if not self._codec.can_stream:
+            return self._codec.decode(codes, None)
+        self._codec.check_codes(codes)
+        return self.codec.decode(codes)

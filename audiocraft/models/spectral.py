@@ -6,7 +6,6 @@ principal components. One codebook is a partial's pitch and level. `audiocraft.m
 
 import math
 import typing as tp
-from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -14,8 +13,9 @@ from torch.nn import functional as F
 
 from ..errors import UserError
 from ..modules import partials, sines
+from ..modules.chunked import StreamState
 from ..quantization.base import QuantizedResult
-from .codec import CompressionModel
+from .codec import CompressionModel, StreamDecoder, read_through
 from .spectral_quantizer import SpectralQuantizer
 
 _PIECE = 512  # frames that are coded together
@@ -29,6 +29,7 @@ class SpectralModel(CompressionModel):
         quantizer: the codebooks; everything else is fixed.
     """
 
+    quantizer: SpectralQuantizer
     pool: torch.Tensor
 
     def __init__(self, quantizer: SpectralQuantizer) -> None:
@@ -38,25 +39,6 @@ class SpectralModel(CompressionModel):
         self.frame_rate = self.sample_rate // self.hop_length
         self.quantizer = quantizer
         self.register_buffer("pool", band_matrices()[0], persistent=False)
-
-    @property
-    def cardinality(self) -> int:
-        """Codes per codebook."""
-        return self.quantizer.bins
-
-    @property
-    def num_codebooks(self) -> int:
-        """Codebooks in use, K."""
-        return self.quantizer.num_codebooks
-
-    @property
-    def total_codebooks(self) -> int:
-        """Codebooks there are."""
-        return self.quantizer.total_codebooks
-
-    def set_num_codebooks(self, n: int) -> None:
-        """As CompressionModel.set_num_codebooks."""
-        self.quantizer.set_num_codebooks(n)
 
     @property
     def inner_rates(self) -> list[float]:
@@ -120,9 +102,22 @@ class SpectralModel(CompressionModel):
         self.quantizer.check_codes(codes)
         return SpectralDecoder(self).decode(codes)
 
+    @property
+    def can_stream(self) -> bool:
+        """As CompressionModel.can_stream."""
+        return True
+
     def stream_decoder(self, half: bool = False) -> "SpectralDecoder":
         """As CompressionModel.stream_decoder."""
         return SpectralDecoder(self)
+
+    def bent_decoder(
+        self, others: tp.Sequence[tuple[str, CompressionModel]] = (), buzz: bool = False
+    ) -> "SpectralDecoder":
+        """As CompressionModel.bent_decoder."""
+        if strange := [name for name, other in others if not isinstance(other, SpectralModel)]:
+            raise UserError(f"{strange[0]} codes no spectra, as the codec does; look codes up in a codec of its kind")
+        return SpectralDecoder(self, [other for _, other in others if isinstance(other, SpectralModel)], buzz)
 
     def tables(self) -> dict[str, np.ndarray]:
         """What decoding needs beside `sines`: `mean`, `basis` and `books` of the quantiser, and `spread`."""
@@ -133,16 +128,6 @@ class SpectralModel(CompressionModel):
     def decode_latent(self, codes: torch.Tensor) -> torch.Tensor:
         """codes [B, K, F] → latents [B, D, F], float32."""
         return self.quantizer.decode(codes)
-
-    def check_wav(self, x: torch.Tensor) -> None:
-        """Raises UserError unless x is [B, 1, T] with at least one sample, and all finite."""
-        if x.dim() != 3 or x.shape[1] != self.channels or x.shape[2] == 0:
-            raise UserError(
-                f"the codec takes audio of shape [batch, {self.channels}, samples], not {list(x.shape)}; "
-                "convert it with audiocraft.data.audio_utils.convert_audio"
-            )
-        if not torch.stack(x.aminmax()).isfinite().all():
-            raise UserError("the audio holds NaN or infinite samples; clean it, e.g. with torch.nan_to_num")
 
 
 def envelope(wav: torch.Tensor, pool: torch.Tensor) -> torch.Tensor:
@@ -177,15 +162,7 @@ def _mel(hz: float) -> float:
     return 2595 * math.log10(1 + hz / 700)
 
 
-@dataclass
-class SpectralState:
-    """`sines.SinesState` in what a stream's state is made of: its counts, and its arrays once there are any."""
-
-    counts: list[int]
-    arrays: tuple[torch.Tensor, ...] | None = None
-
-
-class SpectralDecoder:
+class SpectralDecoder(StreamDecoder):
     """codes → wav on streams, as the model's tables are when it is made; see `sines.SinesDecoder`.
 
     `others`: codecs whose codebooks codes beyond the model's own read, one after the other; modulo their number, and in
@@ -194,42 +171,22 @@ class SpectralDecoder:
 
     def __init__(self, model: SpectralModel, others: tp.Sequence[SpectralModel] = (), buzz: bool = False) -> None:
         own = model.quantizer.envelope_vectors()
-        tables = [own]
-        for other in others:
-            found = other.quantizer.envelope_vectors()
-            read = torch.arange(own.shape[1]) % found.shape[1]
-            tables.append(torch.cat([found[: len(own), read].to(own), own[len(found) :]]))
+        tables = [own, *(read_through(own, other.quantizer.envelope_vectors()) for other in others)]
         arrays = (model.quantizer.mean, torch.cat(tables, dim=1), band_matrices()[1])
         mean, books, spread = (array.detach().float().cpu().numpy() for array in arrays)
-        self.channels = model.channels
+        self.channels, self.hop_length = model.channels, model.hop_length
         self._sines = sines.SinesDecoder(mean, books, spread, own.shape[1], buzz)
 
-    def decode(self, codes: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
-        """codes [B, K, F] → wav [B, 1, F * FRAME], in pieces; codes are not checked. There is no scale."""
-        state, pieces = self.start(), codes.split(_PIECE, dim=-1)
-        out, done = torch.empty(len(codes), self.channels, codes.shape[-1] * sines.FRAME, device=codes.device), 0
-        for i, piece in enumerate(pieces):
-            wav = self.push(state, piece, i + 1 == len(pieces))
-            out[..., done : done + wav.shape[-1]] = wav
-            done += wav.shape[-1]
-        return out
+    def block(self, batch: int) -> int:
+        """As StreamDecoder.block."""
+        return _PIECE
 
-    def start(self) -> SpectralState:
-        """State of a new stream."""
-        return SpectralState([0] * len(_COUNTS))
-
-    def push(self, state: SpectralState, codes: torch.Tensor, last: bool = False) -> torch.Tensor:
-        """codes [B, K, f] (f may be 0) → the wav [B, 1, t] that is final now."""
+    def push(self, state: StreamState, codes: torch.Tensor, last: bool = False) -> torch.Tensor:
+        """As StreamDecoder.push. There is no scale."""
         inner = self._sines.start()
-        for name, count in zip(_COUNTS, state.counts):
-            setattr(inner, name, count)
-        for name, array in zip(_ARRAYS, state.arrays or ()):
-            setattr(inner, name, array.cpu().numpy())
+        for name, value in state.items():
+            setattr(inner, name, value.cpu().numpy() if isinstance(value, torch.Tensor) else value)
         wav = self._sines.push(inner, codes.cpu().numpy(), last)
-        state.counts = [getattr(inner, name) for name in _COUNTS]
-        state.arrays = tuple(torch.from_numpy(np.ascontiguousarray(getattr(inner, name))) for name in _ARRAYS)
+        for name, value in vars(inner).items():
+            state[name] = torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
         return torch.from_numpy(wav)[:, None].to(codes.device)
-
-
-_COUNTS = [part.name for part in fields(sines.SinesState) if part.type == "int" or part.type is int]
-_ARRAYS = [part.name for part in fields(sines.SinesState) if part.name not in _COUNTS]

@@ -1,6 +1,5 @@
 """Codes of the spectral codec: residual vectors of an envelope's principal components, and a partial."""
 
-import math
 import typing as tp
 
 import torch
@@ -9,7 +8,7 @@ from torch.nn import functional as F
 from ..errors import UserError
 from ..modules import sines
 from ..quantization import ResidualVectorQuantizer
-from ..quantization.base import BaseQuantizer, QuantizedResult
+from ..quantization.base import BaseQuantizer, QuantizedResult, sum_of_vectors
 
 _BEAM = 4  # sums of vectors that are followed
 _ROWS = 1024  # frames that are coded together
@@ -34,27 +33,11 @@ class SpectralQuantizer(BaseQuantizer):
         if rvq.bins < sines.PARTIAL_CODES:
             raise UserError(f"rvq.bins={rvq.bins} are too few for partials; take {sines.PARTIAL_CODES} or more")
         self.rvq, self.bins = rvq, rvq.bins
-        self._used = self.total_codebooks
+        self.max_n_q = self.n_q = rvq.total_codebooks + 1
         width = sines.COLUMNS * sines.BANDS
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("basis", torch.eye(width, rvq.dimension))
         self.register_buffer("partials", partial_vectors(rvq.bins), persistent=False)
-
-    @property
-    def total_codebooks(self) -> int:
-        """Number of codebooks there are."""
-        return self.rvq.total_codebooks + 1
-
-    @property
-    def num_codebooks(self) -> int:
-        """Number of codebooks in use."""
-        return self._used
-
-    def set_num_codebooks(self, n: int) -> None:
-        """Use the first n codebooks from now on. Raises UserError if there are fewer."""
-        if not 1 <= n <= self.total_codebooks:
-            raise UserError(f"{n} codebooks asked for, but this codec has {self.total_codebooks}; choose 1 to as many")
-        self._used = n
 
     @property
     def codebooks(self) -> torch.Tensor:
@@ -62,7 +45,7 @@ class SpectralQuantizer(BaseQuantizer):
         partials = tp.cast(torch.Tensor, self.partials)
         vectors = list(F.pad(self.books, (0, partials.shape[1])))
         vectors.insert(sines.TONES, F.pad(partials, (self.rvq.dimension, 0)))
-        return torch.stack(vectors[: self._used])
+        return torch.stack(vectors[: self.n_q])
 
     @property
     def books(self) -> torch.Tensor:
@@ -103,36 +86,17 @@ class SpectralQuantizer(BaseQuantizer):
         flat = log.flatten(0, 1)
         loudest = flat.amax(1, keepdim=True).clamp(min=QUIET)
         weight = ((flat - loudest + DEPTH) / DEPTH).clamp(0, 1) * (1 - LEAST_WEIGHT) + LEAST_WEIGHT
-        books = self.envelope_vectors()[: self._used - (self._used > sines.TONES)]
+        books = self.envelope_vectors()[: self.n_q - (self.n_q > sines.TONES)]
         pieces = zip((flat - self.mean).split(_ROWS), weight.split(_ROWS))
         codes = torch.cat([nearest_sums(x, w, books, _BEAM) for x, w in pieces]).unflatten(0, log.shape[:2])
         rows = list(codes.unbind(-1))
-        if self._used > sines.TONES:
+        if self.n_q > sines.TONES:
             rows.insert(sines.TONES, partials)
         return torch.stack(rows, dim=1)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes [B, K, F] of the first K codebooks → latents [B, D, F]."""
-        vectors = self.codebooks
-        return torch.stack([vectors[k][codes[:, k]] for k in range(codes.shape[1])]).sum(0).transpose(1, 2)
-
-    def bandwidth(self, codes: torch.Tensor, frame_rate: int) -> torch.Tensor:
-        """kb/s of codes [B, K, F] at log2(bins) bits each, `frame_rate` in Hz."""
-        return torch.full((), codes.shape[1] * math.log2(self.bins) * frame_rate / 1000, device=codes.device)
-
-    def check_codes(self, codes: torch.Tensor) -> None:
-        """Raises UserError unless codes are [B, K, F], 0 to bins - 1, K at most all codebooks and F at least 1."""
-        if codes.dim() != 3 or not 1 <= codes.shape[1] <= self.total_codebooks or codes.shape[2] == 0:
-            raise UserError(
-                f"the codec takes codes of shape [batch, up to {self.total_codebooks} codebooks, frames], "
-                f"not {list(codes.shape)}; give those that its encode made"
-            )
-        low, high = torch.stack(codes.aminmax()).tolist()
-        if low < 0 or high >= self.bins:
-            raise UserError(
-                f"codes run from {low} to {high}, but this codec has 0 to {self.bins - 1}; "
-                "use the codec that they were made with"
-            )
+        return sum_of_vectors(self.codebooks, codes)
 
 
 def nearest_sums(x: torch.Tensor, weight: torch.Tensor, books: torch.Tensor, beam: int) -> torch.Tensor:

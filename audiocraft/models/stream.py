@@ -2,13 +2,13 @@
 
 import typing as tp
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..modules.chunked import LSTMState
+from ..modules.chunked import StreamState as CodecState
 from .codec import StreamDecoder
 from .windows import Progress, SongDecoder, SongState
 
@@ -22,13 +22,13 @@ class StreamState:
 
     Attributes:
         song: where the codes are.
-        codec: what the codec keeps of the frames before, see `modules.chunked`.
+        codec: what it keeps of the frames before, see `modules.chunked`.
         ahead: codes of a prompt that are not decoded yet, [B, K, f].
         chunks: given out so far.
     """
 
     song: SongState
-    codec: Any
+    codec: CodecState
     ahead: Tensor
     chunks: int = 0
 
@@ -39,16 +39,17 @@ class StreamState:
 
     def clone(self) -> "StreamState":
         """A copy that goes on by itself."""
-        return replace(self, song=self.song.clone(), codec=_copy(self.codec))
+        return replace(self, song=self.song.clone(), codec=dict(self.codec))
 
     def take(self, clips: Sequence[int], seed: int | None = None) -> "StreamState":
         """As `SongState.take`: many takes from one moment, with the sound they share already out."""
         rows = torch.tensor(list(clips), device=self.song.window.sequence.device)
-        return replace(self, song=self.song.take(clips, seed), codec=_copy(self.codec, rows), ahead=self.ahead[rows])
+        codec = {name: part[rows] if isinstance(part, Tensor) else part for name, part in self.codec.items()}
+        return replace(self, song=self.song.take(clips, seed), codec=codec, ahead=self.ahead[rows])
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors, numbers, lists and dicts only: `torch.save` it, read it with `weights_only=True`."""
-        plain = {"codec": _to_plain(self.codec), "ahead": self.ahead.clone(), "chunks": self.chunks}
+        plain = {"codec": dict(self.codec), "ahead": self.ahead.clone(), "chunks": self.chunks}
         return {"song": self.song.to_dict(), **plain}
 
 
@@ -72,7 +73,7 @@ class Streamer:
         """The state of a piece that begins with the sound of its prompt, codes [B, K, P]."""
         if prompt is None:
             prompt = song.window.sequence[..., :0]
-        return StreamState(song, self.codec.start(), ahead=prompt)
+        return StreamState(song, {}, ahead=prompt)
 
     def read(self, state: StreamState, progress: Progress | None = None) -> Tensor:
         """The next chunk, wav [B, C, t]. The codec looks ahead a little, so the first may have t = 0; after the last
@@ -99,40 +100,6 @@ class Streamer:
 
     def restore(self, saved: dict[str, Any], device: torch.device | str = "cpu") -> StreamState:
         """The inverse of `StreamState.to_dict`, on `device`."""
-        codec = _from_plain(self.codec.start(), saved["codec"], device)
+        codec = {name: part.to(device) if isinstance(part, Tensor) else part for name, part in saved["codec"].items()}
         song = SongState.from_dict(saved["song"], device)
         return StreamState(song, codec, saved["ahead"].to(device), saved["chunks"])
-
-
-def _copy(state: Any, rows: Tensor | None = None, batch_dim: int = 0) -> Any:
-    """A copy of a codec's state, of some of its clips if `rows` are given. Tensors in it are replaced and never written
-    to, so they are shared."""
-    if is_dataclass(state):
-        dim = 1 if isinstance(state, LSTMState) else 0
-        copies = {field.name: _copy(getattr(state, field.name), rows, dim) for field in fields(state)}
-        return replace(state, **copies)  # type: ignore[type-var]
-    if isinstance(state, list | tuple):
-        return type(state)(_copy(part, rows, batch_dim) for part in state)
-    if isinstance(state, Tensor) and rows is not None:
-        return state.index_select(batch_dim, rows)
-    return state
-
-
-def _to_plain(state: Any) -> Any:
-    if is_dataclass(state):
-        return {field.name: _to_plain(getattr(state, field.name)) for field in fields(state)}
-    return [_to_plain(part) for part in state] if isinstance(state, list | tuple) else state
-
-
-def _from_plain(like: Any, saved: Any, device: torch.device | str) -> Any:
-    """`like` is a new state: it knows the types."""
-    if is_dataclass(like):
-        filled = {
-            field.name: _from_plain(getattr(like, field.name), saved[field.name], device) for field in fields(like)
-        }
-        return replace(like, **filled)  # type: ignore[type-var]
-    if isinstance(like, list | tuple):
-        return type(like)(_from_plain(part, value, device) for part, value in zip(like, saved))
-    if isinstance(saved, list):
-        return tuple(value.to(device) for value in saved)  # an LSTM's memory
-    return saved.to(device) if isinstance(saved, Tensor) else saved

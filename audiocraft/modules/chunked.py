@@ -1,266 +1,142 @@
-"""The codec's layers on a stream: blocks of any size in, exactly the whole signal's result out.
+"""SEANet on a stream, in bounded memory: blocks of any size in, exactly the whole signal's result out.
 
-`plan(module)` fixes the weights of a module once (weight norm fused) and gives a `Stage`. `stage.start()` makes the
-state of one stream, an object that can be copied and kept; `stage.push(state, x, last)` takes the next samples and
-returns all output that cannot change any more. The last push (which may be empty) flushes what the padding on the
-right adds. Outputs of all pushes, joined, equal `module(whole)` up to float rounding, whatever the block sizes. Causal
-or not, constant or reflecting padding.
-
-How: a convolution keeps the samples that its next window needs, a transposed one the frames whose tails overlap, the
-LSTM its memory, a residual block the samples of its shorter branch. Nothing grows with the length of the stream.
+A network is cut at its LSTM, whose memory goes on from block to block. The convolutions on either side run on pieces of
+the signal that bring neighbours along, and what the padding at the cuts has spoiled is thrown away. How far that is,
+`margins` finds out: a frame or three. Outputs of all pushes, joined, equal `module(whole)` up to float rounding,
+whatever the block sizes. Causal or not, constant or reflecting padding.
 """
 
+import math
 import typing as tp
-from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from ..errors import UserError
-from .conv import StreamableConv1d, StreamableConvTranspose1d, pad1d
-from .conv_products import join, prepare
-from .lstm import LSTMLoop, LSTMMemory, StreamableLSTM
-from .seanet import SEANetDecoder, SEANetEncoder, SEANetResnetBlock
+from .conv import StreamableConv1d, StreamableConvTranspose1d
+from .conv_products import join, products
+from .lstm import LSTMLoop, StreamableLSTM
+from .seanet import SEANetDecoder, SEANetEncoder
+
+StreamState = dict[str, torch.Tensor | int]
+"""What a stream keeps of what it has seen: numbers, and tensors with the clips first, which are replaced and never
+written to. It can be copied and kept."""
+
+SEANet = SEANetEncoder | SEANetDecoder
+_Convolution = StreamableConv1d | StreamableConvTranspose1d
 
 
-class Stage(tp.Protocol):
-    """A module on a stream. The state that `start` gives belongs to this stage alone."""
+class Margins(tp.NamedTuple):
+    """What a piece needs of its neighbours, in units: the least time that is whole numbers of samples in and out.
 
-    def start(self) -> tp.Any:
-        """State of a stream that has seen nothing yet."""
+    left, right: units that a cut at that side spoils. mirrored: units that must be right for padding to reflect them.
+    samples_in, samples_out: per unit.
+    """
 
-    def push(self, state: tp.Any, x: torch.Tensor, last: bool = False) -> torch.Tensor:
-        """x [B, C, n], n ≥ 0, → the output [B, C', m], m ≥ 0, that is final now. `state` is changed in place."""
-
-
-def _join(parts: list[torch.Tensor | None]) -> torch.Tensor:
-    """Concatenate over time, without a copy where one part is all there is."""
-    there = [part for part in parts if part is not None and part.shape[-1] > 0]
-    if not there:
-        return next(part for part in parts if part is not None)
-    return there[0] if len(there) == 1 else join(there)
+    left: int
+    right: int
+    mirrored: int
+    samples_in: int
+    samples_out: int
 
 
-def _keep(x: torch.Tensor) -> torch.Tensor:
-    """A copy, so that a short tail does not hold the memory of the whole block."""
-    return x.clone()
-
-
-@dataclass
-class ConvState:
-    """tail: samples that the next window needs, left padding included once `started`. recent: last samples of the
-    input, to be mirrored at the end (reflect only). seen: samples so far."""
-
-    tail: torch.Tensor | None = None
-    recent: torch.Tensor | None = None
-    seen: int = 0
-    started: bool = False
-
-
-class ConvStage:
-    """StreamableConv1d on a stream."""
-
-    def __init__(self, module: StreamableConv1d):
-        self.module = module
-        self.conv = module.conv.conv
-        self.convolve = prepare(self.conv, next(module.parameters()).device)
-        self.left, right = module.paddings(module.stride)  # a full window: no extra padding
-        # The right side is padded by less than this; reflection needs one sample more than the padding.
-        self.reach = right + module.stride
-        self.reflect = module.pad_mode == "reflect"
-
-    def start(self) -> ConvState:
-        return ConvState()
-
-    def push(self, state: ConvState, x: torch.Tensor, last: bool = False) -> torch.Tensor:
-        state.seen += x.shape[-1]
-        if self.reflect:
-            state.recent = _keep(_join([state.recent, x])[..., -self.reach :])
-        buffer = _join([state.tail, x])
-        if not state.started:
-            if self.reflect and state.seen <= max(self.left, self.reach):
-                # Too short to be mirrored yet; if it stays so, the whole signal is here.
-                state.tail = None if last else _keep(buffer)
-                return self._whole(buffer) if last else self._nothing(x)
-            buffer = _join([self._before(buffer), buffer])
-            state.started = True
-        if last:
-            right = self.module.paddings(state.seen)[1]
-            if self.reflect:
-                assert state.recent is not None
-                mirrored = pad1d(state.recent, (0, right), "reflect")[..., state.recent.shape[-1] :]
-                buffer = _join([buffer, mirrored])
-            else:
-                buffer = _join([buffer, buffer.new_zeros(*buffer.shape[:2], right)])
-        stride, window = self.module.stride, self.module.window
-        frames = max(0, (buffer.shape[-1] - window) // stride + 1)
-        state.tail = None if last else _keep(buffer[..., frames * stride :])
-        if frames == 0:
-            return self._nothing(x)
-        return self.convolve(buffer[..., : (frames - 1) * stride + window])
-
-    def _before(self, x: torch.Tensor) -> torch.Tensor:
-        """The padding on the left of a signal that begins with x."""
-        if self.reflect:
-            return x[..., 1 : self.left + 1].flip(-1)
-        return x.new_zeros(*x.shape[:2], self.left)
-
-    def _whole(self, x: torch.Tensor) -> torch.Tensor:
-        padded = pad1d(x, self.module.paddings(x.shape[-1]), self.module.pad_mode)
-        return self.convolve(padded)
-
-    def _nothing(self, x: torch.Tensor) -> torch.Tensor:
-        return x.new_zeros(x.shape[0], self.conv.out_channels, 0)
-
-
-@dataclass
-class TransposedState:
-    """context: last input frames, which still sound in the samples to come. seen: frames so far."""
-
-    context: torch.Tensor | None = None
-    seen: int = 0
-
-
-class TransposedStage:
-    """StreamableConvTranspose1d on a stream. Frames are computed again with those before them rather than their
-    overlaps added up, so that sums run in the same order as in one go."""
-
-    def __init__(self, module: StreamableConvTranspose1d):
-        self.module = module
-        self.conv = module.convtr.convtr
-        self.convolve = prepare(self.conv, next(module.parameters()).device)
-        self.n_context = -(-module.kernel_size // module.stride) - 1
-
-    def start(self) -> TransposedState:
-        return TransposedState()
-
-    def push(self, state: TransposedState, x: torch.Tensor, last: bool = False) -> torch.Tensor:
-        stride, (left, right) = self.module.stride, self.module.trim
-        before = state.seen
-        frames = _join([state.context, x])
-        state.seen += x.shape[-1]
-        # Samples are counted from the first one of the untrimmed result; those before `done` went out already.
-        offset = (state.seen - frames.shape[-1]) * stride
-        done = max(before * stride, left)
-        final = state.seen * stride
-        if last:
-            final = (state.seen - 1) * stride + self.module.kernel_size - right
-        state.context = _keep(frames[..., max(0, frames.shape[-1] - self.n_context) :])
-        if final <= done:
-            return x.new_zeros(x.shape[0], self.conv.out_channels, 0)
-        return self.convolve(frames)[..., done - offset : final - offset]
-
-
-@dataclass
-class LSTMState:
-    """memory: hidden and cell state [layers, B, D] after the frames so far; None before the first."""
-
-    memory: LSTMMemory | None = None
-
-
-class LSTMStage:
-    """StreamableLSTM on a stream."""
-
-    def __init__(self, module: StreamableLSTM, half: bool):
-        on_cpu = next(module.parameters()).device.type == "cpu"
-        self.step = LSTMLoop(module, half).step if on_cpu else module.step
-
-    def start(self) -> LSTMState:
-        return LSTMState()
-
-    def push(self, state: LSTMState, x: torch.Tensor, last: bool = False) -> torch.Tensor:
-        if x.shape[-1] == 0:
-            return x
-        y, state.memory = self.step(x, state.memory)
-        return y
-
-
-class PointwiseStage:
-    """An activation: no state."""
-
-    def __init__(self, module: nn.Module):
-        self.module = module
-
-    def start(self) -> None:
-        return None
-
-    def push(self, state: None, x: torch.Tensor, last: bool = False) -> torch.Tensor:
-        return self.module(x)
-
-
-@dataclass
-class SumState:
-    """State of both branches, and what one of them is ahead of the other."""
-
-    branches: tuple[tp.Any, tp.Any]
-    ahead: list[torch.Tensor | None] = field(default_factory=lambda: [None, None])
-
-
-class SumStage:
-    """Two branches added, each with a delay of its own."""
-
-    def __init__(self, first: Stage, second: Stage):
-        self.branches = (first, second)
-
-    def start(self) -> SumState:
-        return SumState((self.branches[0].start(), self.branches[1].start()))
-
-    def push(self, state: SumState, x: torch.Tensor, last: bool = False) -> torch.Tensor:
-        first, second = (
-            _join([ahead, branch.push(inner, x, last)])
-            for ahead, branch, inner in zip(state.ahead, self.branches, state.branches)
-        )
-        ready = min(first.shape[-1], second.shape[-1])
-        state.ahead = [_keep(first[..., ready:]), _keep(second[..., ready:])]
-        return first[..., :ready] + second[..., :ready]
-
-
-class ChainStage:
-    """Stages one after another; the state is the list of theirs."""
-
-    def __init__(self, stages: list[Stage]):
-        self.stages = stages
-
-    def start(self) -> list[tp.Any]:
-        return [stage.start() for stage in self.stages]
-
-    def push(self, state: list[tp.Any], x: torch.Tensor, last: bool = False) -> torch.Tensor:
-        for stage, inner in zip(self.stages, state):
-            x = stage.push(inner, x, last)
-        return x
+def margins(layers: tp.Iterable[nn.Module]) -> Margins:
+    """Of layers of a SEANet, one after another."""
+    parts = [part for layer in layers for part in layer.modules() if isinstance(part, _Convolution)]
+    samples_in = rate = math.prod(part.stride for part in parts if isinstance(part, StreamableConv1d))
+    left = right = mirrored = 0  # the first two in samples, of which a unit has `rate`
+    for part in parts:
+        if isinstance(part, StreamableConv1d):
+            before, after = part.paddings(part.stride)
+            if part.pad_mode == "reflect" and before + after:
+                mirrored = max(mirrored, math.ceil((max(before, after + part.stride - 1) + 1) / rate))
+            left, right = math.ceil((left + before) / part.stride), math.ceil((right + after) / part.stride)
+            rate //= part.stride
+        else:
+            # Frame t sounds in samples t * stride - trimmed ... t * stride - trimmed + kernel - 1.
+            trimmed = part.trim[0]
+            left = (left - 1) * part.stride + part.kernel_size - trimmed
+            right = right * part.stride + trimmed
+            rate *= part.stride
+    return Margins(math.ceil(left / rate), math.ceil(right / rate), mirrored, samples_in, rate)
 
 
 def can_stream(module: nn.Module) -> bool:
-    """Whether `plan` can take the module: a norm over all time (time_group_norm) cannot be known before the end."""
+    """Whether a SEANet can be cut: a norm over all time (time_group_norm) cannot be known before the end."""
     return not any(isinstance(part, nn.GroupNorm) for part in module.modules())
 
 
-def plan(module: nn.Module, half: bool = False) -> Stage:
-    """Prepare a SEANet encoder or decoder, or a layer of one, for streams. Later changes of its weights do not count.
+def split(module: SEANet) -> tuple[list[nn.Module], StreamableLSTM | None, list[nn.Module]]:
+    """The layers before the LSTM, the LSTM, and those after it; without one, the first layer and the others.
 
-    `half`: see `LSTMLoop`. Raises UserError for time_group_norm.
+    Raises:
+        UserError: it cannot be cut.
     """
     if not can_stream(module):
         raise UserError("a codec with norm=time_group_norm cannot be cut into blocks; use one with norm=weight_norm")
-    return _plan(module, half)
+    layers = list(module.model)
+    for i, layer in enumerate(layers):
+        if isinstance(layer, StreamableLSTM):
+            return layers[:i], layer, layers[i + 1 :]
+    return layers[:1], None, layers[1:]
 
 
-def _in_place(layer: nn.Module) -> nn.Module:
-    """A layer whose input nobody else looks at: an activation may then write over it."""
-    return nn.ELU(layer.alpha, inplace=True) if isinstance(layer, nn.ELU) else layer
+class Pieces:
+    """A SEANet on streams; holds no state of its own. On a CPU its weights are those of now.
+
+    `half`: round the LSTM's recurrent weights to float16 (x86 only). Raises UserError for time_group_norm.
+    """
+
+    def __init__(self, module: SEANet, half: bool = False):
+        before, lstm, after = split(module)
+        self._before, self._after = _Cut("before", before), _Cut("after", after)
+        self._remember = None
+        if lstm is not None:
+            on_cpu = next(lstm.parameters()).device.type == "cpu"
+            self._remember = LSTMLoop(lstm, half).step if on_cpu else lstm.step
+
+    @torch.no_grad()
+    def push(self, state: StreamState, x: torch.Tensor, last: bool = False) -> torch.Tensor:
+        """x [B, C, n], n ≥ 0, → the output [B, C', m], m ≥ 0, that is final now.
+
+        Args:
+            state: changed in place; {} for a new stream.
+        """
+        x = self._before.push(state, x, last)
+        if self._remember is not None and x.shape[-1]:
+            memory = None
+            if "memory" in state:
+                hidden, cell = tp.cast(torch.Tensor, state["memory"]).permute(1, 2, 0, 3).contiguous()
+                memory = (hidden, cell)
+            x, memory = self._remember(x, memory)
+            state["memory"] = torch.stack(memory).permute(2, 0, 1, 3)  # [B, 2, layers, D]
+        return self._after.push(state, x, last)
 
 
-def _plan(module: nn.Module, half: bool) -> Stage:
-    if isinstance(module, SEANetEncoder | SEANetDecoder):
-        return _plan(module.model, half)
-    if isinstance(module, nn.Sequential):
-        return ChainStage([_plan(_in_place(layer) if i else layer, half) for i, layer in enumerate(module)])
-    if isinstance(module, SEANetResnetBlock):
-        return SumStage(_plan(module.shortcut, half), _plan(module.block, half))
-    if isinstance(module, StreamableConv1d):
-        return ConvStage(module)
-    if isinstance(module, StreamableConvTranspose1d):
-        return TransposedStage(module)
-    if isinstance(module, StreamableLSTM):
-        return LSTMStage(module, half)
-    return PointwiseStage(module)
+class _Cut:
+    """Convolutions on a stream; its state is a tensor `name` and of the units therein how many are done."""
+
+    def __init__(self, name: str, layers: list[nn.Module]):
+        self.name = name
+        self.margins = margins(layers)
+        whole = nn.Sequential(*layers)
+        convolutions = [part for part in whole.modules() if isinstance(part, nn.Conv1d | nn.ConvTranspose1d)]
+        self.channels = convolutions[-1].out_channels
+        self.layers = products(whole) if convolutions[0].weight.device.type == "cpu" else whole
+
+    def push(self, state: StreamState, x: torch.Tensor, last: bool) -> torch.Tensor:
+        left, right, mirrored, samples_in, samples_out = self.margins
+        held = join(tp.cast(torch.Tensor, state[self.name]), x) if self.name in state else x
+        start = tp.cast(int, state.get(f"{self.name}_done", 0))
+        units = held.shape[-1] / samples_in
+        end = math.ceil(units) if last else math.floor(units) - right
+        if end <= start or (not last and end < mirrored):
+            out = x.new_zeros(len(x), self.channels, 0)
+        else:
+            piece = held if last else held[..., : (end + right) * samples_in]
+            out = self.layers(piece)[..., start * samples_out : end * samples_out]
+            forgotten = max(0, end - left - mirrored)
+            held, start = held[..., forgotten * samples_in :], end - forgotten
+        # A copy, so that a short tail does not hold the memory of the whole block.
+        state |= {self.name: held.clone(), f"{self.name}_done": start}
+        return out

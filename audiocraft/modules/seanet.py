@@ -3,7 +3,9 @@
 Module lists are laid out so that state-dict keys are those of the peer: `model.<i>` counts activations too.
 """
 
+import math
 import typing as tp
+from functools import partial
 
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ from .conv import StreamableConv1d, StreamableConvTranspose1d
 from .lstm import StreamableLSTM
 
 Params = dict[str, tp.Any]
+Layers = tp.Callable[..., nn.Module]
 
 
 def _activation(name: str, params: Params | None) -> nn.Module:
@@ -28,18 +31,12 @@ def _activation(name: str, params: Params | None) -> nn.Module:
     return module
 
 
-def _prod(ratios: tp.Sequence[int]) -> int:
-    hop = 1
-    for ratio in ratios:
-        hop *= ratio
-    return hop
-
-
-def _check_outer_blocks(disabled: int, ratios: tp.Sequence[int]) -> int:
+def _outer_blocks(norm: str, disabled: int, ratios: tp.Sequence[int]) -> tuple[int, tp.Callable[[int], str]]:
+    """Number of blocks, and the norm of each, counted from the waveform from 1."""
     blocks = len(ratios) + 2
     if not 0 <= disabled <= blocks:
         raise UserError(f"disable_norm_outer_blocks is {disabled}; this codec has {blocks} blocks")
-    return blocks
+    return blocks, lambda block: "none" if disabled >= block else norm
 
 
 class SEANetResnetBlock(nn.Module):
@@ -122,39 +119,32 @@ class SEANetEncoder(nn.Module):
         self.dimension = dimension
         self.n_filters = n_filters
         self.ratios = list(reversed(ratios))
-        self.hop_length = _prod(ratios)
-        self.n_blocks = blocks = _check_outer_blocks(disable_norm_outer_blocks, ratios)
-
-        def shared(block: int) -> Params:  # block: distance from the waveform, from 1
-            block_norm = "none" if disable_norm_outer_blocks >= block else norm
-            return {"causal": causal, "pad_mode": pad_mode, "norm": block_norm}
-
+        self.hop_length = math.prod(ratios)
+        self.n_blocks, block_norm = _outer_blocks(norm, disable_norm_outer_blocks, ratios)
+        shared: Params = {"causal": causal, "pad_mode": pad_mode}
+        conv: Layers = partial(StreamableConv1d, norm_kwargs=norm_params, **shared)
+        activate = partial(_activation, activation, activation_params)
+        residual: Layers = partial(
+            SEANetResnetBlock,
+            activation=activation,
+            activation_params=activation_params,
+            norm_params=norm_params,
+            compress=compress,
+            true_skip=true_skip,
+            **shared,
+        )
         width = n_filters
-        layers: list[nn.Module] = [StreamableConv1d(channels, width, kernel_size, norm_kwargs=norm_params, **shared(1))]
+        layers: list[nn.Module] = [conv(channels, width, kernel_size, norm=block_norm(1))]
         for i, ratio in enumerate(self.ratios):
+            norm_here = block_norm(i + 2)
             for j in range(n_residual_layers):
-                layers.append(
-                    SEANetResnetBlock(
-                        width,
-                        (residual_kernel_size, 1),
-                        (dilation_base**j, 1),
-                        activation,
-                        activation_params,
-                        norm_params=norm_params,
-                        compress=compress,
-                        true_skip=true_skip,
-                        **shared(i + 2),
-                    )
-                )
-            layers.append(_activation(activation, activation_params))
-            layers.append(
-                StreamableConv1d(width, width * 2, ratio * 2, stride=ratio, norm_kwargs=norm_params, **shared(i + 2))
-            )
+                dilations = (dilation_base**j, 1)
+                layers.append(residual(width, (residual_kernel_size, 1), dilations, norm=norm_here))
+            layers += [activate(), conv(width, width * 2, ratio * 2, stride=ratio, norm=norm_here)]
             width *= 2
         if lstm:
             layers.append(StreamableLSTM(width, num_layers=lstm))
-        layers.append(_activation(activation, activation_params))
-        layers.append(StreamableConv1d(width, dimension, last_kernel_size, norm_kwargs=norm_params, **shared(blocks)))
+        layers += [activate(), conv(width, dimension, last_kernel_size, norm=block_norm(self.n_blocks))]
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -200,54 +190,35 @@ class SEANetDecoder(nn.Module):
         self.dimension = dimension
         self.n_filters = n_filters
         self.ratios = list(ratios)
-        self.hop_length = _prod(ratios)
-        self.n_blocks = blocks = _check_outer_blocks(disable_norm_outer_blocks, ratios)
-
-        def block_norm(block: int) -> str:  # block: distance from the waveform, from 1
-            return "none" if disable_norm_outer_blocks >= block else norm
-
+        self.hop_length = math.prod(ratios)
+        self.n_blocks, block_norm = _outer_blocks(norm, disable_norm_outer_blocks, ratios)
         shared: Params = {"causal": causal, "pad_mode": pad_mode}
+        conv: Layers = partial(StreamableConv1d, norm_kwargs=norm_params, **shared)
+        activate = partial(_activation, activation, activation_params)
+        residual: Layers = partial(
+            SEANetResnetBlock,
+            activation=activation,
+            activation_params=activation_params,
+            norm_params=norm_params,
+            compress=compress,
+            true_skip=true_skip,
+            **shared,
+        )
+        upsample = partial(
+            StreamableConvTranspose1d, causal=causal, norm_kwargs=norm_params, trim_right_ratio=trim_right_ratio
+        )
         width = n_filters * 2 ** len(self.ratios)
-        layers: list[nn.Module] = [
-            StreamableConv1d(dimension, width, kernel_size, norm=block_norm(blocks), norm_kwargs=norm_params, **shared)
-        ]
+        layers: list[nn.Module] = [conv(dimension, width, kernel_size, norm=block_norm(self.n_blocks))]
         if lstm:
             layers.append(StreamableLSTM(width, num_layers=lstm))
         for i, ratio in enumerate(self.ratios):
-            norm_here = block_norm(blocks - 1 - i)
-            layers.append(_activation(activation, activation_params))
-            layers.append(
-                StreamableConvTranspose1d(
-                    width,
-                    width // 2,
-                    ratio * 2,
-                    stride=ratio,
-                    causal=causal,
-                    norm=norm_here,
-                    norm_kwargs=norm_params,
-                    trim_right_ratio=trim_right_ratio,
-                )
-            )
+            norm_here = block_norm(self.n_blocks - 1 - i)
+            layers += [activate(), upsample(width, width // 2, ratio * 2, stride=ratio, norm=norm_here)]
             width //= 2
             for j in range(n_residual_layers):
-                layers.append(
-                    SEANetResnetBlock(
-                        width,
-                        (residual_kernel_size, 1),
-                        (dilation_base**j, 1),
-                        activation,
-                        activation_params,
-                        norm=norm_here,
-                        norm_params=norm_params,
-                        compress=compress,
-                        true_skip=true_skip,
-                        **shared,
-                    )
-                )
-        layers.append(_activation(activation, activation_params))
-        layers.append(
-            StreamableConv1d(width, channels, last_kernel_size, norm=block_norm(1), norm_kwargs=norm_params, **shared)
-        )
+                dilations = (dilation_base**j, 1)
+                layers.append(residual(width, (residual_kernel_size, 1), dilations, norm=norm_here))
+        layers += [activate(), conv(width, channels, last_kernel_size, norm=block_norm(1))]
         if final_activation is not None:
             layers.append(_activation(final_activation, final_activation_params))
         self.model = nn.Sequential(*layers)

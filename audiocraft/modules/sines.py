@@ -2,8 +2,9 @@
 
 A frame (20 ms) has an envelope, 64 bands × 4 columns of magnitudes, and one partial; the last three frames' partials
 sound together. Partials are played by oscillators that take their energy from the envelope, so pitch does not depend
-on its resolution. The rest gets phases that fit its magnitudes ("spectral modeling synthesis", Serra and Smith 1990;
-phases as in Zhu, Beauregard and Wyse 2007, "Real-time signal estimation from modified STFT magnitude spectra").
+on its resolution. Where they are a harmonic series the rest gathers around its members; it gets phases that fit its
+magnitudes ("spectral modeling synthesis", Serra and Smith 1990; phases as in Zhu, Beauregard and Wyse 2007, "Real-time
+signal estimation from modified STFT magnitude spectra").
 Nothing is drawn at random and nothing lasts longer than a column of 5 ms: no rate at which it could hum.
 
 Shapes: B clips, K codebooks, F frames, N columns, P partials, T samples. Code -1 stands for nothing.
@@ -24,13 +25,17 @@ FLOOR = 1e-4  # added to magnitudes before the logarithm; a full-scale sine has 
 TONES = 1  # the codebook of partials; the others are the envelope's
 PARTIALS = 3  # frames whose partials sound together
 LOWEST_HZ, STEP_CENTS, PITCHES = 60.0, 25.0, 291  # up to 3957 Hz
-LOWEST_DB, STEP_DB, LEVELS = -60.0, 9.0, 7  # of a sine's amplitude
+LOWEST_DB, STEP_DB, LEVELS = -50.0, 6.0, 7  # of a sine's amplitude; the ends stand for what lies beyond them too
 PARTIAL_CODES = 1 + PITCHES * LEVELS  # the first: no partial
 
 SMOOTHING = 12  # columns on either side over which a partial's level is held to what its code says
-LEVEL_SLACK = 5.0  # dB
+LEVEL_SLACK = STEP_DB / 2
 UNDER_TONES = 0.15  # of the envelope stays in the rest where a partial is
 SAME_NOTE_CENTS = 100.0  # a partial that moves no farther than this glides
+SERIES_CENTS = 30.0  # partials no farther than this from multiples of one frequency are a series
+LOWEST_SERIES_HZ = 3 * SAMPLE_RATE / WINDOW  # below, the main lobes of its members overlap too far
+SERIES_DEPTH = 2.5  # log10 below the column's loudest: what is quieter stays noise
+BETWEEN_SERIES = 0.3  # of the envelope stays in the rest between a series' members
 
 PEAK, LOBE = 0.5, 2  # how far a peak's logarithm stands out of the 9 bins around it; bins on either side that it takes
 BLOCK, AHEAD, ROUNDS = 8, 6, 2  # columns whose phases are settled together, columns known beyond them, rounds
@@ -217,27 +222,50 @@ def _divide(magnitude: np.ndarray, hz: np.ndarray, level: np.ndarray) -> tuple[n
     tones = np.zeros(magnitude.shape)
     np.add.at(tones, (*row, inside), (amplitude[..., None] * (WINDOW / 4) * lobe) ** 2)
     rest = np.sqrt(np.maximum(power - tones, 0))
-    rest = np.where(claims > 0, np.minimum(rest, UNDER_TONES * magnitude), magnitude)
+    rest = np.where(claims > 0, np.minimum(rest, UNDER_TONES * magnitude), _combed(magnitude, hz))
     return amplitude * (hz > 0), rest.astype(_F32)
+
+
+def _combed(magnitude: np.ndarray, hz: np.ndarray) -> np.ndarray:
+    """Magnitudes [B, N, BINS] whose power gathers around the multiples of the highest frequency of which all partials
+    that sound, two or more, are multiples; hz [B, N, P]."""
+    base, sounding = np.zeros(hz.shape[:2]), hz > 0
+    for divisor in (1, 2, 3, 4):
+        ratio = hz[..., None, :] / np.maximum(hz / divisor, 1.0)[..., None]
+        cents = 1200 * np.abs(np.log2(np.maximum(ratio, 0.5) / np.maximum(np.round(ratio), 1)))
+        fits = ((cents < SERIES_CENTS) | ~sounding[..., None, :]).all(-1) & (hz / divisor >= LOWEST_SERIES_HZ)
+        base = np.maximum(base, np.where(fits, hz / divisor, 0).max(-1))
+    spacing = np.where(sounding.sum(-1) > 1, base, 0)[..., None] * (WINDOW / SAMPLE_RATE)  # in bins
+    if not spacing.any():
+        return magnitude
+    member = np.round(np.arange(BINS) / np.maximum(spacing, 1.0))
+    lobe = _main_lobe(np.arange(BINS) - member * spacing) * np.sqrt(spacing / 1.5)  # its power is that of 1.5 bins
+    comb = _smoothed(np.where((spacing > 0) & (member > 0), np.maximum(lobe, BETWEEN_SERIES), 1.0))
+    below = np.log10((magnitude + 1e-9) / (magnitude.max(-1, keepdims=True) + 1e-9))
+    return magnitude * (1 + np.clip(SERIES_DEPTH + below, 0, 1) * (comb - 1))
 
 
 def _main_lobe(distance: np.ndarray) -> np.ndarray:
     """Of a Hann window, 1 at 0, by distance in bins; 0 from 2 on."""
-    near_one = np.abs(np.abs(distance) - 1) < 1e-3
-    safe = np.where(near_one, 0.0, distance)
-    lobe = np.where(near_one, 0.5, np.sinc(safe) / (1 - safe**2))
+    lobe = np.sinc(distance) + 0.5 * (np.sinc(distance - 1) + np.sinc(distance + 1))
     return np.where(np.abs(distance) < 2, lobe, 0.0)
 
 
 def _levelled(amplitude: np.ndarray, hz: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """Amplitudes [B, N, P] brought to within LEVEL_SLACK of their codes' levels, as means over 125 ms."""
-    shape = np.hanning(2 * SMOOTHING + 3)[1:-1]
-    padded = np.pad(amplitude, ((0, 0), (SMOOTHING, SMOOTHING), (0, 0)), mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, len(shape), axis=1)
-    mean = windows @ (shape / shape.sum())
-    above = 20 * np.log10(mean + 1e-6) - level
-    correction = np.clip(np.clip(above, -LEVEL_SLACK, LEVEL_SLACK) - above, -12, 18)
+    """Amplitudes [B, N, P] brought to within LEVEL_SLACK of their codes' levels, as means over 125 ms. Of two partials
+    nearly as strong the stronger one stays it: that is most of what keeps a chord's pitch."""
+    above = 20 * np.log10(_smoothed(amplitude) + 1e-6) - level
+    least = np.where(level > LOWEST_DB, -LEVEL_SLACK, -np.inf)
+    most = np.where(level < LOWEST_DB + STEP_DB * (LEVELS - 1), LEVEL_SLACK, np.inf)
+    correction = np.clip(np.clip(above, least, most) - above, -12, 18)
     return np.where(hz > 0, amplitude * 10 ** (correction / 20), 0.0)
+
+
+def _smoothed(values: np.ndarray) -> np.ndarray:
+    """Means of [B, N, ...] over 125 ms."""
+    shape = np.hanning(2 * SMOOTHING + 3)[1:-1]
+    padded = np.pad(values, ((0, 0), (SMOOTHING, SMOOTHING), (0, 0)), mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(padded, len(shape), axis=1) @ (shape / shape.sum())
 
 
 def _oscillate(voices: np.ndarray, amplitude: np.ndarray, hz: np.ndarray, first: bool) -> np.ndarray:
@@ -249,7 +277,7 @@ def _oscillate(voices: np.ndarray, amplitude: np.ndarray, hz: np.ndarray, first:
         voices[:, 3] = voices[:, 4] = 0.0
         voices[:, 3, :, 0] = hz[:, 0]
         voices[:, 0, :, 0], voices[:, 1, :, 0] = amplitude[:, 0], hz[:, 0]
-        head = _play(voices[:, 0:1], voices[:, 0:1], voices[:, 1:2], voices[:, 1:2], voices[:, 2], HOP // 2)
+        head = _hold(voices)
     before = np.concatenate([voices[:, 3:4, :, 0], hz[:, :-1]], axis=1)
     both = (before > 0) & (hz > 0)
     cents = 1200 * np.abs(np.log2(np.where(both, hz, 1.0) / np.where(both, before, 1.0)))
@@ -289,14 +317,12 @@ def _play(
     whole = scale * samples * (f_from + f_to) / 2
     begin = turn[:, None] + np.cumsum(whole, axis=1) - whole
     turn[...] = (turn + whole.sum(axis=1)) % (2 * np.pi)
-    heard = (a_from > 0) | (a_to > 0)
-    where = np.nonzero(heard)
+    where = np.nonzero((a_from > 0) | (a_to > 0))
     s = (np.arange(samples) + 0.5) / samples
     a0, a1, f0, f1 = (x[where][:, None] for x in (a_from, a_to, f_from, f_to))
     phase = begin[where][:, None] + scale * samples * (f0 * s + (f1 - f0) * s**2 / 2)
-    sound = (a0 + (a1 - a0) * s) * np.sin(phase)
-    out = np.zeros((len(turn), heard.shape[1], samples))
-    np.add.at(out, where[:2], sound)
+    out = np.zeros((len(turn), a_to.shape[1], samples))
+    np.add.at(out, where[:2], (a0 + (a1 - a0) * s) * np.sin(phase))
     return out.reshape(len(turn), -1)
 
 
@@ -326,10 +352,8 @@ def _settle_block(state: SinesState, commit: int) -> np.ndarray:
 @lru_cache(maxsize=BLOCK + AHEAD)
 def _gain_of(columns: int) -> np.ndarray:
     """Sum of squared windows over so many columns after full ones, [(columns - 1) * HOP + WINDOW]."""
-    gain = np.zeros((columns - 1) * HOP + WINDOW, _F32)
-    for n in range(1 - COLUMNS, columns):
-        gain[max(0, n * HOP) : n * HOP + WINDOW] += _HANN[max(0, -n * HOP) :] ** 2
-    return np.maximum(gain, 1e-2)
+    squares = np.broadcast_to(_HANN**2, (1, COLUMNS - 1 + columns, WINDOW))
+    return np.maximum(_overlap(np.zeros((1, _TAIL), _F32), squares)[0, _TAIL:], 1e-2)
 
 
 def _click_block(state: SinesState, commit: int) -> np.ndarray:

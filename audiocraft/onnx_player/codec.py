@@ -2,25 +2,27 @@
 
 The first looks codes up, convolves them and runs the LSTM, whose memory comes in and goes out. The second upsamples.
 Both are the ordinary layers with the ordinary padding, which is right at the true ends of a clip. A player that cuts a
-clip gives each piece `Margins` of its neighbours along and throws away what these became: exactly what a wrong padding
-can reach.
+clip gives each piece `margins` of its neighbours along and throws away what these became, see `modules.chunked`.
 """
 
-import math
 import typing as tp
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import singledispatch
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..errors import UserError
+from ..models.codec import CompressionModel
 from ..models.encodec import EncodecModel
-from ..modules.chunked import can_stream
+from ..models.spectral import SpectralModel
+from ..modules import sines
+from ..modules.chunked import margins, split
 from ..modules.conv import StreamableConv1d, StreamableConvTranspose1d, fused_weight
 from ..modules.lstm import StreamableLSTM
-from ..modules.seanet import SEANetResnetBlock
-from ..quantization import ResidualVectorQuantizer
+from ..modules.seanet import SEANetDecoder, SEANetResnetBlock
 from .graph import Graph, Shape
 
 # torch.nn activations: the operator, and its attributes from the module's.
@@ -36,68 +38,58 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
-class Margins(tp.NamedTuple):
-    """Neighbours, in frames, that a piece of a clip needs on its left and on its right."""
-
-    left: int
-    right: int
-
-
 @dataclass(frozen=True)
-class CodecGraphs:
-    """Both graphs and what a player has to know of them.
+class CodecParts:
+    """What a player gets of a codec: graphs and arrays by their names, modules to copy beside its own, and facts.
 
-    Attributes:
+    The facts: `codec`, its kind; `features_margins`, `sound_margins`: neighbours in frames that a piece needs on its
+    left and right for each graph; `least_frames` that a piece must have with them; `lstm`: layers (0 for none) and N.
+
+    An EnCodec's graphs:
         features: inputs `codes` int64 [B, K, F], `start` and `end` int64 [1] (the frames to give out), and with an
             LSTM `hidden` and `cell` float32 [layers, B, N]. Outputs `features` float32 [B, N, end - start], and
             `next_hidden`, `next_cell` after frame `end`.
         sound: input `features`, output `wav` float32 [B, C, hop * F].
-        features_margins, sound_margins: see the module's text.
-        lstm_layers: 0 for none.
-        width: N, channels of the features.
-        least_frames: pieces must have that many frames with their neighbours.
     """
 
-    features: Graph
-    sound: Graph
-    features_margins: Margins
-    sound_margins: Margins
-    lstm_layers: int
-    width: int
-    least_frames: int
+    facts: dict[str, tp.Any]
+    graphs: dict[str, Graph] = field(default_factory=dict)
+    tables: dict[str, np.ndarray] = field(default_factory=dict)
+    modules: tuple[Path, ...] = ()
 
 
-def codec_graphs(codec: EncodecModel) -> CodecGraphs:
-    """The graphs of a codec in evaluation mode, on the CPU.
+@singledispatch
+def codec_parts(codec: CompressionModel) -> CodecParts:
+    """What a player gets of a codec in evaluation mode, on the CPU; each kind of codec registers its own.
 
     Raises:
-        UserError: it has a part that is not served.
+        UserError: it is of no known kind, or has a part that is not served.
     """
-    if not can_stream(codec.decoder):
-        raise UserError("a codec with norm=time_group_norm cannot be cut into pieces; use one with norm=weight_norm")
-    if not isinstance(codec.quantizer, ResidualVectorQuantizer):
+    raise UserError(f"the player does not know codecs like this {type(codec).__name__}; use another model")
+
+
+@codec_parts.register
+def _spectral_parts(codec: SpectralModel) -> CodecParts:
+    ahead = -(-sines.DELAY // codec.hop_length)
+    facts: dict[str, tp.Any] = {"codec": "spectral", "features_margins": [0, 0], "sound_margins": [0, ahead]}
+    facts |= {"least_frames": 1, "lstm": [0, 0]}
+    return CodecParts(facts, tables=codec.tables(), modules=(Path(sines.__file__),))
+
+
+@codec_parts.register
+def _encodec_parts(codec: EncodecModel) -> CodecParts:
+    if codec.codebooks is None:
         raise UserError("the codec has no codebooks (no_quant), so no language model speaks its codes; use another")
-    layers = list(tp.cast(nn.Sequential, codec.decoder.model))
-    at = next((i for i, layer in enumerate(layers) if isinstance(layer, StreamableLSTM)), None)
-    head, lstm, body = layers[:1], None, layers[1:]
-    if at is not None:
-        head, lstm, body = layers[:at], tp.cast(StreamableLSTM, layers[at]), layers[at + 1 :]
+    head, lstm, body = split(tp.cast(SEANetDecoder, codec.decoder))
     width = tp.cast(StreamableConv1d, head[-1]).conv.conv.out_channels
-    # Reflection needs one frame more than it adds.
-    mirrored = max((max(part.paddings(1)) for part in codec.decoder.modules() if _reflects(part)), default=0)
-    return CodecGraphs(
-        _features_graph(codec, head, lstm, width),
-        _sound_graph(codec, body, width),
-        _margins(head, 1, mirrored),
-        _margins(body, codec.hop_length, mirrored),
-        0 if lstm is None else lstm.lstm.num_layers,
-        width,
-        mirrored + 1,
-    )
-
-
-def _reflects(part: nn.Module) -> tp.TypeGuard[StreamableConv1d]:
-    return isinstance(part, StreamableConv1d) and part.pad_mode == "reflect"
+    graphs = {"features": _features_graph(codec, head, lstm, width), "sound": _sound_graph(codec, body, width)}
+    facts: dict[str, tp.Any] = {"codec": "encodec", "lstm": [0 if lstm is None else lstm.lstm.num_layers, width]}
+    cuts = {"features": margins(head), "sound": margins(body)}
+    least = max(1, *(cut.mirrored for cut in cuts.values()))
+    # A last piece may be one frame, and must have `least` with its neighbours.
+    facts |= {f"{name}_margins": [max(cut.left, least - 1), cut.right] for name, cut in cuts.items()}
+    facts["least_frames"] = least
+    return CodecParts(facts, graphs)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
@@ -106,11 +98,11 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
 
 def _features_graph(codec: EncodecModel, head: list[nn.Module], lstm: StreamableLSTM | None, width: int) -> Graph:
     graph = Graph("micro-musicgen codec, codes to features")
-    quantizer = tp.cast(ResidualVectorQuantizer, codec.quantizer)
-    n_q, bins = quantizer.num_codebooks, quantizer.bins
+    books = _array(tp.cast(torch.Tensor, codec.codebooks))
+    n_q, bins, _ = books.shape
     codes = graph.input("codes", "int64", ["B", n_q, "F"])
     start, end = (graph.input(name, "int64", [1]) for name in ("start", "end"))
-    table = graph.weight(_array(quantizer.codebooks).reshape(n_q * bins, -1), "codebooks")
+    table = graph.weight(books.reshape(n_q * bins, -1), "codebooks")
     first = graph.weight((np.arange(n_q) * bins).reshape(1, n_q, 1), "codebooks.first")
     vectors = graph.op("Gather", table, graph.op("Add", codes, first))  # [B, K, F, D]
     x = graph.op("Transpose", graph.op("ReduceSum", vectors, graph.ints(1), keepdims=0), perm=[0, 2, 1])
@@ -210,28 +202,3 @@ def _onnx_gates(rows: np.ndarray) -> np.ndarray:
     """torch's order of gates (input, forget, cell, output) as ONNX has it (input, output, forget, cell)."""
     i, f, g, o = np.split(rows, 4)
     return np.concatenate([i, o, f, g])
-
-
-def _margins(layers: tp.Sequence[nn.Module], hop: int, least: int) -> Margins:
-    """What a piece needs of its neighbours, in frames of `hop` samples at the layers' output; `least` on the left."""
-    left, right = _reach(layers, 0, 0)
-    return Margins(max(math.ceil(left / hop), least), math.ceil(right / hop))
-
-
-def _reach(layers: tp.Iterable[nn.Module], left: int, right: int) -> tuple[int, int]:
-    """How many samples at either end wrong padding can reach in the layers' output, from those of their input."""
-    for layer in layers:
-        if isinstance(layer, nn.Sequential):
-            left, right = _reach(layer, left, right)
-        elif isinstance(layer, SEANetResnetBlock):
-            branches = [_reach([branch], left, right) for branch in (layer.shortcut, layer.block)]
-            left, right = (max(ends) for ends in zip(*branches))
-        elif isinstance(layer, StreamableConv1d):
-            before, after = layer.paddings(layer.stride)
-            left, right = left + before, right + after
-        elif isinstance(layer, StreamableConvTranspose1d):
-            # Frame t sounds in samples t * stride - trimmed ... t * stride - trimmed + kernel - 1.
-            trimmed = layer.trim[0]
-            left = (left - 1) * layer.stride + layer.kernel_size - trimmed
-            right = right * layer.stride + trimmed
-    return left, right

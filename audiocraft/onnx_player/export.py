@@ -19,16 +19,13 @@ import torch
 
 from .. import __version__
 from ..errors import UserError
-from ..models.encodec import EncodecModel
 from ..models.export import export_model
 from ..models.genmodel import count_frames
 from ..models.lm import LMModel
 from ..models.musicgen import MusicGen
-from ..models.spectral import SpectralModel
-from ..modules import sines
 from ..utils import takes
 from ..utils.files import atomic_path, disk_told
-from .codec import codec_graphs
+from .codec import CodecParts, codec_parts
 from .graph import Graph
 from .lm import lm_graph
 
@@ -58,11 +55,9 @@ def export_player(model: MusicGen, out_dir: str | Path, quantize: str = "int8", 
     out_dir = Path(out_dir)
     _check_free(out_dir, replace)
     lm, codec = model.lm, model.compression_model
-    if not isinstance(codec, EncodecModel | SpectralModel):
-        raise UserError(f"the player does not know codecs like this {type(codec).__name__}; use another model")
+    parts = codec_parts(codec)
     window = count_frames(model.max_duration, model.frame_rate)
     delays = _delays(lm)
-    graphs = {"lm": lm_graph(lm, quantize, window + max(delays))}
     facts: dict[str, tp.Any] = {
         "format": FORMAT,
         "version": __version__,
@@ -77,21 +72,10 @@ def export_player(model: MusicGen, out_dir: str | Path, quantize: str = "int8", 
         "delays": delays,
         "window_frames": window,
         "stride_frames": model.stride_frames(window),
+        **parts.facts,
     }
-    tables: dict[str, np.ndarray] = {}
-    if isinstance(codec, SpectralModel):
-        tables = codec.tables()
-        ahead = -(-sines.DELAY // codec.hop_length)
-        facts |= {"codec": "spectral", "features_margins": [0, 0], "sound_margins": [0, ahead]}
-        facts |= {"least_frames": 1, "lstm": [0, 0]}
-    else:
-        parts = codec_graphs(codec)
-        graphs |= {"features": parts.features, "sound": parts.sound}
-        facts |= {"codec": "encodec", "features_margins": list(parts.features_margins)}
-        facts |= {"sound_margins": list(parts.sound_margins), "least_frames": parts.least_frames}
-        facts["lstm"] = [parts.lstm_layers, parts.width]
     with _telling(out_dir):
-        _write(out_dir, graphs, tables, facts)
+        _write(out_dir, {"lm": lm_graph(lm, quantize, window + max(delays)), **parts.graphs}, parts, facts)
     return out_dir
 
 
@@ -121,18 +105,17 @@ def _telling(out_dir: Path) -> tp.ContextManager[None]:
     return disk_told(f"the disk is full, no player was written to {out_dir}; free some space and try again", out_dir)
 
 
-def _write(out_dir: Path, graphs: dict[str, Graph], tables: dict[str, np.ndarray], facts: dict[str, tp.Any]) -> None:
+def _write(out_dir: Path, graphs: dict[str, Graph], parts: CodecParts, facts: dict[str, tp.Any]) -> None:
     """Write all files beside a player that may be there, then put them in its place."""
     out_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".player.", dir=out_dir) as temporary:
         folder = Path(temporary)
         for name, graph in graphs.items():
             graph.save(folder / f"{name}.onnx")
-        if tables:
-            np.savez(folder / "codec.npz", **tables)  # type: ignore[arg-type]
+        if parts.tables:
+            np.savez(folder / "codec.npz", **parts.tables)  # type: ignore[arg-type]
         facts["files"] = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
-        shared = [takes, sines] if tables else [takes]
-        for file in [*sorted(PLAYER.glob("*.py")), *(Path(tp.cast(str, module.__file__)) for module in shared)]:
+        for file in [*sorted(PLAYER.glob("*.py")), Path(takes.__file__), *parts.modules]:
             shutil.copyfile(file, folder / file.name)
         # Without its facts a folder is no player: they go first and come last.
         (out_dir / FACTS_FILE).unlink(missing_ok=True)

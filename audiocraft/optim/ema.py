@@ -1,19 +1,20 @@
 """Exponential moving average of weights."""
 
-from collections.abc import Iterator
-from typing import Any
+import typing as tp
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 
-def _tracked(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _tracked(module: nn.Module) -> tp.Iterator[tuple[str, Tensor]]:
     """Floating-point parameters and persistent buffers of `module`, live (no copies)."""
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point():
             yield name, tensor
 
 
+@dataclass(eq=False, repr=False)
 class ModuleDictEMA:
     """Moving average of the floating-point parameters and persistent buffers of some modules.
 
@@ -27,25 +28,18 @@ class ModuleDictEMA:
     The average is `state[module][tensor]`.
     """
 
-    def __init__(
-        self,
-        module_dict: nn.ModuleDict,
-        decay: float = 0.999,
-        unbias: bool = True,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.module_dict = module_dict
-        self.decay = decay
-        self.unbias = unbias
-        self.device = torch.device(device)
-        self.count = 0.0
-        self.state: dict[str, dict[str, Tensor]] = {}
+    module_dict: nn.ModuleDict
+    decay: float = 0.999
+    unbias: bool = True
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """Begin anew from the present values."""
         self.count = 0.0
-        self.state = {
+        self.state: dict[str, dict[str, Tensor]] = {
             key: {name: value.detach().to(self.device, copy=True) for name, value in _tracked(module)}
             for key, module in self.module_dict.items()
         }
@@ -63,11 +57,11 @@ class ModuleDictEMA:
                 average = averages[name]
                 average.lerp_(value.to(average), weight)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, tp.Any]:
         """`state` and `count`."""
         return {"state": self.state, "count": self.count}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, tp.Any]) -> None:
         """Take over what `state_dict` gave; names must match."""
         self.count = float(state["count"])
         for key, averages in self.state.items():

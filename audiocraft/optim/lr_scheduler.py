@@ -1,6 +1,6 @@
 """What the schedules share: a rate as a function of the step, and a state that holds only the position."""
 
-from typing import Any
+import typing as tp
 
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -16,7 +16,7 @@ class StepwiseLRScheduler(LRScheduler):
         """Learning rate at the present step, for a parameter group whose configured rate is `base_lr`."""
         raise NotImplementedError
 
-    def get_lr(self) -> list[Any]:
+    def get_lr(self) -> list[tp.Any]:
         """Learning rate of each parameter group at the present step."""
         return [self.rate(float(base_lr)) for base_lr in self.base_lrs]
 

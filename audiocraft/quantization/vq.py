@@ -1,6 +1,5 @@
 """The quantiser that a codec holds."""
 
-import math
 import typing as tp
 
 import torch
@@ -80,43 +79,8 @@ class ResidualVectorQuantizer(BaseQuantizer):
         """Codes [B, K, F] of the first K codebooks → latents float32 [B, D, F]."""
         return self.vq.decode(codes.transpose(0, 1))
 
-    def bandwidth(self, codes: torch.Tensor, frame_rate: int) -> torch.Tensor:
-        """kb/s of codes [B, K, F] at log2(bins) bits each, `frame_rate` in Hz."""
-        kbps = codes.shape[1] * math.log2(self.bins) * frame_rate / 1000
-        return torch.full((), kbps, device=codes.device)
-
-    def check_codes(self, codes: torch.Tensor) -> None:
-        """Raises UserError unless codes are [B, K, F], 0 to bins - 1, K at most all codebooks and F at least 1."""
-        if codes.dim() != 3 or not 1 <= codes.shape[1] <= self.max_n_q or codes.shape[2] == 0:
-            raise UserError(
-                f"the codec takes codes of shape [batch, up to {self.max_n_q} codebooks, frames], "
-                f"not {list(codes.shape)}; give those that its encode made"
-            )
-        low, high = torch.stack(codes.aminmax()).tolist()
-        if low < 0 or high >= self.bins:
-            raise UserError(
-                f"codes run from {low} to {high}, but this codec has 0 to {self.bins - 1}; "
-                "use the codec that they were made with"
-            )
-
-    @property
-    def total_codebooks(self) -> int:
-        """Number of codebooks there are."""
-        return self.max_n_q
-
-    @property
-    def num_codebooks(self) -> int:
-        """Number of codebooks in use."""
-        return self.n_q
-
     @property
     def codebooks(self) -> torch.Tensor:
         """Vectors [K, bins, D] of the codebooks in use."""
         layers = tp.cast(list[VectorQuantization], list(self.vq.layers))
         return torch.stack([layer.codebook for layer in layers[: self.n_q]])
-
-    def set_num_codebooks(self, n: int) -> None:
-        """Use the first n codebooks from now on. Raises UserError if there are fewer."""
-        if not 1 <= n <= self.max_n_q:
-            raise UserError(f"{n} codebooks asked for, but this codec has {self.max_n_q}; choose 1 to {self.max_n_q}")
-        self.n_q = n

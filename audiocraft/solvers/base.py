@@ -12,14 +12,16 @@ from torch import nn
 
 from .. import __version__
 from ..checkpoints.checkpoint import checkpoint_name
+from ..data.audio import audio_write
+from ..data.audio_utils import convert_audio
 from ..errors import UserError
 from ..utils.rng import rng_state, seed_everything, set_rng_state
 from .checkpoints import Checkpoints, forecast_disk, weights_to_begin_with
 from .loop import Loop
 from .progress import Averager
+from .settings import SPLITS
 from .stops import Diverged, Interrupted
 
-STAGES = ("train", "valid", "evaluate", "generate")
 # What stumbles over a state of another run, or over one that is damaged in a way that no checksum shows.
 _MISFITS = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 # Attributes that a checkpoint holds beside those that a subclass registers; null where a run has none.
@@ -72,6 +74,15 @@ class StandardSolver(Loop):
         count = sum(parameter.numel() for parameter in model.parameters())
         size = sum(tensor.nbytes for tensor in model.state_dict().values())
         self.logger.info("%s with %s parameters (%.1f MB)", type(model).__name__, f"{count:,}", size / 1e6)
+
+    def write_sound(self, name: str, wav: torch.Tensor) -> tuple[Path, torch.Tensor, int]:
+        """Write a sound [C, T] as `samples/EPOCH/NAME` into the run's folder, as `generate.audio` says; returns where,
+        what, and at which rate in Hz."""
+        options: tp.Any = OmegaConf.to_container(self.cfg.generate.audio, resolve=True)
+        rate = options.pop("sample_rate", None) or self.cfg.sample_rate
+        folder = Path(self.folder) / self.cfg.generate.path / str(self._trained_epochs)
+        sound = convert_audio(wav.float().cpu(), self.cfg.sample_rate, rate, wav.shape[0])
+        return audio_write(folder / name, sound, rate, **options), sound, rate
 
     @property
     def _trained_epochs(self) -> int:
@@ -351,8 +362,8 @@ class StandardSolver(Loop):
             self.logger.info("The training of epoch %d is saved; the same command goes on after it", self.epoch)
 
     def _execute_only(self, stage: str, resumed: bool) -> None:
-        if stage not in STAGES:
-            raise UserError(f"execute_only={stage} is not a stage; use {', '.join(STAGES)}")
+        if stage not in SPLITS:
+            raise UserError(f"execute_only={stage} is not a stage; use {', '.join(SPLITS)}")
         if not resumed and not self.cfg.continue_from:
             raise UserError(
                 f"execute_only={stage} needs a trained run, and {self.folder} has no checkpoint; give the settings of "

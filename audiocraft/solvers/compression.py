@@ -12,8 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..adversarial import AdversarialLoss
-from ..data.audio import audio_write
-from ..data.audio_utils import convert_audio
 from ..errors import UserError
 from ..metrics import codebook_usage, log_mel_distance, si_sdr
 from ..models import builders, loaders
@@ -219,20 +217,15 @@ class CompressionSolver(StandardSolver):
 
     def generate(self) -> dict:
         """Write originals and their reconstructions side by side into `samples/EPOCH` of the run's folder."""
-        folder = self.folder / self.cfg.generate.path / str(self._trained_epochs)
-        options: dict = dict(self.cfg.generate.audio)
-        rate = options.pop("sample_rate")
         loader = self.dataloaders["generate"]
         written = 0
         for wav, infos in self.log_progress("generate", self.fetch(loader), total=len(loader)):
-            y_pred = self.model(wav.to(self.device)).x.float().cpu()
+            y_pred = self.model(wav.to(self.device)).x
             for item, estimate, info in zip(wav, y_pred, infos):
                 number = written * flashy.distrib.world_size() + flashy.distrib.rank()
-                stem = folder / f"{number:03d}_{Path(info.meta.path).stem}_{info.seek_time:.1f}s"
-                for kind, sound in (("original", item), ("reconstruction", estimate)):
-                    path = stem.with_name(f"{stem.name}_{kind}")
-                    sound = convert_audio(sound[:, : info.n_frames], self.cfg.sample_rate, rate, len(sound))
-                    audio_write(path, sound, rate, **options)
+                stem = f"{number:03d}_{Path(info.meta.path).stem}_{info.seek_time:.1f}s"
+                self.write_sound(f"{stem}_original", item[:, : info.n_frames])
+                self.write_sound(f"{stem}_reconstruction", estimate[:, : info.n_frames])
                 written += 1
                 self.check_stop()
         return {"samples": written}

@@ -3,19 +3,23 @@
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator
+import typing as tp
 from enum import Enum
-from typing import Any
 
 import torch
+from flashy import distrib
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 from torch.utils.data import DataLoader, Sampler
 
+from ..data.audio_dataset import AudioDataset
+from ..data.music_dataset import MusicDataset
 from ..errors import UserError
 from ..utils.device import resolve_device
+from .settings import SPLITS
 
-SPLITS = ("train", "valid", "evaluate", "generate")
+# Keys under `dataset` that are none of a dataset.
+_OF_LOADERS = (*SPLITS, "batch_size", "num_workers")
 
 
 class DatasetType(Enum):
@@ -42,7 +46,7 @@ class EpochSampler(Sampler[int]):
         self.world_size = world_size
         self.start = 0
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> tp.Iterator[int]:
         return iter(range(self.rank + self.start * self.world_size, self.size, self.world_size))
 
     def __len__(self) -> int:
@@ -53,48 +57,6 @@ def _quiet_worker(worker_id: int) -> None:
     """Ctrl-C reaches the whole process group; the main process alone decides what becomes of it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-
-
-def get_dataloader(
-    dataset: Any,
-    batch_size: int,
-    *,
-    num_workers: int = 0,
-    training: bool = False,
-    size: int | None = None,
-    start_method: str = "forkserver",
-    pin_memory: bool = False,
-) -> DataLoader:
-    """Batches of `dataset` in the order of its indices (shuffling is the dataset's own, by epoch).
-
-    Args:
-        batch_size: of each process.
-        num_workers: reading processes; at most one per core is started.
-        training: drop a last, smaller batch.
-        size: use only that many indices (over all processes); None: all.
-        start_method: of the workers.
-    """
-    import flashy
-
-    size = len(dataset) if size is None else min(size, len(dataset))
-    sampler = EpochSampler(size, flashy.distrib.rank(), flashy.distrib.world_size())
-    num_workers = min(num_workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 8)
-    if num_workers and start_method == "forkserver":
-        # The server imports what workers need once; each worker is then a cheap fork of it.
-        torch.multiprocessing.set_forkserver_preload(["torch", type(dataset).__module__])
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        drop_last=training,
-        num_workers=num_workers,
-        collate_fn=getattr(dataset, "collater", None),
-        multiprocessing_context=start_method if num_workers else None,
-        worker_init_fn=_quiet_worker,
-        pin_memory=pin_memory,
-        # Of its own: starting an epoch draws a seed for the workers, which must not shift the model's random numbers.
-        generator=torch.Generator(),
-    )
 
 
 def start_loader(loader: DataLoader, epoch: int, skip: int = 0) -> int:
@@ -142,26 +104,19 @@ def get_source(cfg: DictConfig, split: str) -> str | None:
     return None if source is None else str(source)
 
 
-def get_dataset(cfg: DictConfig, split: str, dataset_type: DatasetType = DatasetType.AUDIO) -> Any | None:
+def get_dataset(cfg: DictConfig, split: str, dataset_type: DatasetType = DatasetType.AUDIO) -> tp.Any | None:
     """The dataset of one split, or None where it has no data.
 
     The evaluate and generate stages take no more segments than the length of their material fills.
     """
-    from ..data.audio_dataset import AudioDataset
-    from ..data.music_dataset import MusicDataset
-
     source = get_source(cfg, split)
     if source is None:
         return None
-    options: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
+    options: tp.Any = OmegaConf.to_container(cfg.dataset, resolve=True)
     own = options[split]
-    for name in (*SPLITS, "batch_size", "num_workers"):
-        options.pop(name, None)
-    options.update(own)
-    for name in ("batch_size", "num_workers"):
-        options.pop(name, None)
+    options = {name: value for name, value in {**options, **own}.items() if name not in _OF_LOADERS}
     options.update(num_samples=num_samples(cfg, split), sample_rate=cfg.sample_rate, channels=cfg.channels)
-    kind: Any = MusicDataset if dataset_type is DatasetType.MUSIC else AudioDataset
+    kind: tp.Any = MusicDataset if dataset_type is DatasetType.MUSIC else AudioDataset
     dataset = kind.from_meta(source, **options)
     if split in ("evaluate", "generate") and dataset.segment_duration is not None:
         seconds = sum(item.duration for item in dataset.meta)
@@ -169,46 +124,54 @@ def get_dataset(cfg: DictConfig, split: str, dataset_type: DatasetType = Dataset
     return dataset
 
 
-def get_split_loader(cfg: DictConfig, split: str, dataset: Any) -> DataLoader:
-    """Batches of `dataset` with the batch size, workers and length of a split.
+def get_split_loader(cfg: DictConfig, split: str, dataset: tp.Any) -> DataLoader:
+    """Batches of `dataset` with the batch size, workers and length of a split, in the order of its indices: shuffling
+    is the dataset's own, by epoch.
 
     `dataset.batch_size` is that of all processes together, as in the peer.
 
     Raises:
         UserError: the batch cannot be shared among the processes, or is larger than an epoch.
     """
-    import flashy
-
-    world_size = flashy.distrib.world_size()
+    world_size = distrib.world_size()
     batch_size = split_batch_size(cfg, split)
     if batch_size % world_size:
         raise UserError(f"dataset.batch_size={batch_size} cannot be shared by {world_size} processes; use a multiple")
-    training = split == "train"
-    size = None
+    training, size = split == "train", len(dataset)
     if training:
-        if len(dataset) < batch_size:
+        if size < batch_size:
             raise UserError(
-                f"dataset.train.num_samples={len(dataset)} gives not one batch of {batch_size}; raise it or lower "
+                f"dataset.train.num_samples={size} gives not one batch of {batch_size}; raise it or lower "
                 "dataset.batch_size"
             )
         if cfg.optim.updates_per_epoch:
-            size = cfg.optim.updates_per_epoch * batch_size
-    workers = cfg.generate.num_workers if split == "generate" else cfg.dataset.num_workers
-    return get_dataloader(
+            size = min(size, cfg.optim.updates_per_epoch * batch_size)
+    # At most one reading process per core.
+    workers = min(cfg.dataset.num_workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 8)
+    if split == "generate":
+        workers = min(workers, cfg.generate.num_workers)
+    if workers and cfg.mp_start_method == "forkserver":
+        # The server imports what workers need once; each worker is then a cheap fork of it.
+        torch.multiprocessing.set_forkserver_preload(["torch", type(dataset).__module__])
+    return DataLoader(
         dataset,
-        batch_size // world_size,
-        num_workers=min(workers, cfg.dataset.num_workers),
-        training=training,
-        size=size,
-        start_method=cfg.mp_start_method,
+        batch_size=batch_size // world_size,
+        sampler=EpochSampler(size, distrib.rank(), world_size),
+        drop_last=training,
+        num_workers=workers,
+        collate_fn=getattr(dataset, "collater", None),
+        multiprocessing_context=cfg.mp_start_method if workers else None,
+        worker_init_fn=_quiet_worker,
         pin_memory=resolve_device(cfg.device).type == "cuda",
+        # Of its own: starting an epoch draws a seed for the workers, which must not shift the model's random numbers.
+        generator=torch.Generator(),
     )
 
 
 def get_audio_datasets(
     cfg: DictConfig,
     dataset_type: DatasetType = DatasetType.AUDIO,
-    prepare: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    prepare: tp.Callable[[dict[str, tp.Any]], dict[str, tp.Any]] | None = None,
 ) -> dict[str, DataLoader]:
     """Loaders of all splits that have data and a stage to use it.
 

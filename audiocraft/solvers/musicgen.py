@@ -1,6 +1,7 @@
 """Training of a language model over the codes of a codec (arXiv 2306.05284)."""
 
 import typing as tp
+from functools import cached_property
 from pathlib import Path
 
 import flashy
@@ -144,17 +145,13 @@ class MusicGenSolver(GenerateStage):
             text = "%s is at %d Hz, not at %d Hz as its manifest says%s; the file is right"
             self.logger.warning(text, wrong[0], rates[wrong[0]], said[wrong[0]], more)
 
-    @property
+    @cached_property
+    @torch.no_grad()
     def _silence(self) -> Tensor:
         """Codes of silence: [K, 1]."""
-        if self._silent_codes is None:
-            codec = self.compression_model
-            with torch.no_grad():
-                codes, _ = codec.encode(torch.zeros(1, codec.channels, codec.sample_rate, device=self.device))
-            self._silent_codes = codes[0, :, codes.shape[-1] // 2, None]
-        return self._silent_codes
-
-    _silent_codes: Tensor | None = None
+        codec = self.compression_model
+        codes, _ = codec.encode(torch.zeros(1, codec.channels, codec.sample_rate, device=self.device))
+        return codes[0, :, codes.shape[-1] // 2, None]
 
     def get_tokens(self, batch: tuple[Tensor, tp.Sequence[tp.Any]]) -> tuple[Tensor, Tensor]:
         """Codes int64 [B, K, F] of a batch, and which frames are audio throughout, bool [B, F].

@@ -4,14 +4,17 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, Generic, TypeVar
+import typing as tp
+from dataclasses import dataclass
 
 import torch
 from flashy import distrib
 from torch import Tensor
+from tqdm import tqdm
 
-T = TypeVar("T")
+T = tp.TypeVar("T")
+
+_LOGGER = logging.getLogger(__name__)
 
 
 # A step whose gradient is not finite is left out by the scaler of mixed precision, and says nothing about the others.
@@ -27,16 +30,16 @@ class Averager:
     """
 
     def __init__(self) -> None:
-        self.sums: dict[str, Any] = {}
-        self.weights: dict[str, Any] = {}
+        self.sums: dict[str, tp.Any] = {}
+        self.weights: dict[str, tp.Any] = {}
 
-    def update(self, metrics: dict[str, Any], weight: float = 1.0) -> None:
+    def update(self, metrics: dict[str, tp.Any], weight: float = 1.0) -> None:
         """Take the metrics of one step, numbers or scalar tensors, into the means.
 
         Values of `grad_norm` that are not finite are left out.
         """
         for name, value in metrics.items():
-            counted: Any = weight
+            counted: tp.Any = weight
             if isinstance(value, Tensor):
                 value = value.detach().to(torch.float32)
             if name in MAY_FAIL:
@@ -55,7 +58,7 @@ class Averager:
         """The means over all processes, the same in each; one that counted nothing takes part too."""
         if not distrib.is_distributed():
             return self.means()
-        states: list[Any] = [None] * distrib.world_size()
+        states: list[tp.Any] = [None] * distrib.world_size()
         torch.distributed.all_gather_object(states, self.state_dict())
         total = Averager()
         for state in states:
@@ -64,14 +67,14 @@ class Averager:
                     sums[name] = sums.get(name, 0.0) + value
         return total.means()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, tp.Any]:
         """Sums and weights as plain numbers."""
         return {
             "sums": {name: float(value) for name, value in self.sums.items()},
             "weights": {name: float(value) for name, value in self.weights.items()},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, tp.Any]) -> None:
         """Go on from what `state_dict` gave."""
         self.sums = dict(state["sums"])
         self.weights = dict(state["weights"])
@@ -89,7 +92,8 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-class StageProgress(Generic[T]):
+@dataclass
+class StageProgress(tp.Generic[T]):
     """Iterate over the steps of a stage and show metrics, step time and time left.
 
     On a terminal a bar; elsewhere some lines per stage. Call `update(**metrics)` with formatted or plain values.
@@ -103,31 +107,25 @@ class StageProgress(Generic[T]):
         updates: lines per stage, and more where steps are slow.
     """
 
-    def __init__(
-        self,
-        name: str,
-        iterable: Iterable[T],
-        *,
-        total: int,
-        start: int = 0,
-        after: int = 0,
-        mode: str = "auto",
-        updates: int = 10,
-        logger: logging.Logger | None = None,
-    ) -> None:
-        assert mode in ("auto", "bar", "lines", "off"), mode
-        self.name = name
-        self.iterable = iterable
-        self.total = total
-        self.done = start
-        self.after = after
-        self.mode = ("bar" if sys.stderr.isatty() else "lines") if mode == "auto" else mode
-        self.every = max(1, total // max(1, updates)) if updates > 0 else 0
-        self.logger = logger or logging.getLogger(__name__)
-        self.metrics: dict[str, Any] = {}
+    name: str
+    iterable: tp.Iterable[T]
+    total: int
+    start: int = 0
+    after: int = 0
+    mode: str = "auto"
+    updates: int = 10
+    logger: logging.Logger = _LOGGER
+
+    def __post_init__(self) -> None:
+        assert self.mode in ("auto", "bar", "lines", "off"), self.mode
+        if self.mode == "auto":
+            self.mode = "bar" if sys.stderr.isatty() else "lines"
+        self.done = self.start
+        self.every = max(1, self.total // max(1, self.updates)) if self.updates > 0 else 0
+        self.metrics: dict[str, tp.Any] = {}
         self.step_time = math.nan
 
-    def update(self, **metrics: Any) -> None:
+    def update(self, **metrics: tp.Any) -> None:
         """Set what is shown beside the position; kept until the next call."""
         self.metrics = metrics
 
@@ -140,41 +138,26 @@ class StageProgress(Generic[T]):
             return False
         return (self.done + 1) % self.every == 0 or time.monotonic() - self._shown > SECONDS_BETWEEN_LINES
 
-    def __iter__(self) -> Iterator[T]:
+    def __iter__(self) -> tp.Iterator[T]:
         begin, first = time.monotonic(), self.done
         self._shown = 0.0 if self.mode == "bar" else begin
-        bar = self._bar() if self.mode == "bar" else None
-        try:
+        form = "{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left]{postfix}"
+        options: dict = {"file": sys.stderr, "dynamic_ncols": True, "leave": False, "bar_format": form}
+        with tqdm(total=self.total, initial=first, desc=self.name, disable=self.mode != "bar", **options) as bar:
             for item in self.iterable:
                 due = self.due
                 yield item
                 self.done += 1
                 self.step_time = (time.monotonic() - begin) / (self.done - first)
-                if bar is not None:
-                    bar.update(1)
-                    if due:
-                        bar.set_postfix_str(self._text() + self._in_all(), refresh=True)
-                        self._shown = time.monotonic()
-                elif due:
+                bar.update(1)
+                if not due:
+                    continue
+                if self.mode == "bar":
+                    bar.set_postfix_str(self._text() + self._in_all(), refresh=True)
+                else:
                     left = f"{duration_text(self.step_time * (self.total - self.done))} left{self._in_all()}"
                     self.logger.info("%s | %d/%d | %s | %s", self.name, self.done, self.total, self._text(), left)
-                    self._shown = time.monotonic()
-        finally:
-            if bar is not None:
-                bar.close()
-
-    def _bar(self) -> Any:
-        from tqdm import tqdm
-
-        return tqdm(
-            total=self.total,
-            initial=self.done,
-            desc=self.name,
-            file=sys.stderr,
-            dynamic_ncols=True,
-            leave=False,
-            bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left]{postfix}",
-        )
+                self._shown = time.monotonic()
 
     def _in_all(self) -> str:
         """Time left with later epochs, where there are any."""

@@ -5,16 +5,12 @@ import math
 import time
 import typing as tp
 from abc import abstractmethod
-from pathlib import Path
 
 import torch
 from flashy import distrib
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from .. import __version__
-from ..data.audio import audio_write
-from ..data.audio_utils import convert_audio
 from ..errors import UserError
 from ..models.codec import CompressionModel
 from ..models.lm import LMModel
@@ -123,10 +119,8 @@ class GenerateStage(StandardSolver):
             generation_params: for `LMModel.generate`; `seed` is that of the first item, the next have the next ones.
 
         Returns:
-            `gen_wav` (list of B waves [C, T]), `gen_tokens` [B, K, F], `prompt_frames` (list of B numbers) and `rtf`,
-            seconds spent per second of audio.
+            `gen_wav` (list of B waves [C, T]), `gen_tokens` [B, K, F] and `prompt_frames` (list of B numbers).
         """
-        begin = time.monotonic()
         codec, rate = self.compression_model, self.compression_model.frame_rate
         frames = max(1, int(gen_duration * rate))
         count = len(batch[1])
@@ -147,7 +141,6 @@ class GenerateStage(StandardSolver):
             "gen_wav": [item[:, start:] for item, start in zip(wav, starts)],
             "gen_tokens": codes,
             "prompt_frames": prompt_frames,
-            "rtf": (time.monotonic() - begin) / (count * frames / rate),
         }
 
     def _one_by_one(
@@ -242,13 +235,9 @@ class GenerateStage(StandardSolver):
 
     def _write(self, name: str, wav: Tensor, facts: dict[str, tp.Any]) -> None:
         """Sound and JSON of one sample."""
-        folder = Path(self.folder) / self.cfg.generate.path / str(self._trained_epochs)
         if distrib.is_distributed():
             name = f"{distrib.rank()}_{name}"
-        audio: tp.Any = OmegaConf.to_container(self.cfg.generate.audio, resolve=True)
-        rate = audio.pop("sample_rate", None) or self.cfg.sample_rate
-        wav = convert_audio(wav.float().cpu(), self.cfg.sample_rate, rate, wav.shape[0])
-        path = audio_write(folder / name, wav, rate, **audio)
+        path, wav, rate = self.write_sound(name, wav)
         facts = {"file": path.name, **facts, "seconds": wav.shape[-1] / rate, "sample_rate": rate}
         with atomic_path(path.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

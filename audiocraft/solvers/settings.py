@@ -43,7 +43,7 @@ def _choice(*names: str) -> Rule:
 
 
 _ABOVE_0 = Rule("this takes a number above 0", lambda value: _is_number(value) and value > 0)
-_SPLITS = ("train", "valid", "evaluate", "generate")
+SPLITS = ("train", "valid", "evaluate", "generate")
 # Keys that a solver does not have are passed over.
 _RULES: dict[str, Rule] = {
     "optim.epochs": _whole(1),
@@ -62,8 +62,8 @@ _RULES: dict[str, Rule] = {
     "dataset.num_samples": _or_null(_whole(0)),
     "dataset.num_workers": _whole(0),
     "dataset.segment_duration": _or_null(_ABOVE_0),
-    **{f"dataset.{split}.batch_size": _or_null(_whole(1)) for split in _SPLITS},
-    **{f"dataset.{split}.num_samples": _or_null(_whole(0)) for split in _SPLITS},
+    **{f"dataset.{split}.batch_size": _or_null(_whole(1)) for split in SPLITS},
+    **{f"dataset.{split}.num_samples": _or_null(_whole(0)) for split in SPLITS},
     "generate.num_workers": _whole(0),
     "generate.every": _or_null(_whole(0)),
     "generate.lm.temp": _number(),

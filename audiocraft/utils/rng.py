@@ -2,7 +2,7 @@
 
 import math
 import random
-from typing import Any
+import typing as tp
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ import torch
 from ..errors import UserError
 
 
-def as_seed(seed: Any) -> int:
+def as_seed(seed: tp.Any) -> int:
     """A seed as a plain integer: whole numbers of Python, numpy and torch, whole floats too.
 
     Raises:
@@ -33,7 +33,7 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
 
 
-def rng_state() -> dict[str, Any]:
+def rng_state() -> dict[str, tp.Any]:
     """States of the global generators of torch (CPU and CUDA), numpy and random, fit for a checkpoint."""
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
@@ -46,7 +46,7 @@ def rng_state() -> dict[str, Any]:
     }
 
 
-def set_rng_state(state: dict[str, Any]) -> None:
+def set_rng_state(state: dict[str, tp.Any]) -> None:
     """Go back to what `rng_state` gave. CUDA generators are only set on a machine with as many GPUs."""
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():

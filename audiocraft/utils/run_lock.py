@@ -1,7 +1,7 @@
 """One process at a time trains in a run's folder."""
 
 import os
-from collections.abc import Iterator
+import typing as tp
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ LOCK_FILE = ".lock"
 
 
 @contextmanager
-def sole_use(folder: Path) -> Iterator[None]:
+def sole_use(folder: Path) -> tp.Iterator[None]:
     """Hold a run's folder while the context lasts; the system lets go of it however the process ends.
 
     Does nothing where the system or its disk has no locks.

@@ -1,7 +1,7 @@
 """Records of audio files and of segments cut from them."""
 
+import typing as tp
 from dataclasses import dataclass, fields
-from typing import Any, Self
 
 
 @dataclass
@@ -9,7 +9,7 @@ class BaseInfo:
     """A record that goes to and from plain dictionaries; unknown keys are passed over."""
 
     @classmethod
-    def from_dict(cls, dictionary: dict) -> Self:
+    def from_dict(cls, dictionary: dict) -> tp.Self:
         """The record of a dictionary; keys that are no fields are passed over.
 
         Raises:
@@ -18,7 +18,7 @@ class BaseInfo:
         known = {field.name for field in fields(cls)}
         return cls(**{key: value for key, value in dictionary.items() if key in known})
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, tp.Any]:
         """The fields by name, the values themselves."""
         # One level deep: a manifest's record is flat, and tensors must not be copied.
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -7,39 +7,12 @@ import typing as tp
 
 EDGES = (0, 1, 127, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 DEEP = "[" * 90 + "]" * 90
-TEXTS: tuple[str, ...] = (
-    "",
-    " ",
-    "x",
-    "0",
-    "-1",
-    "1e309",
-    "nan",
-    "null",
-    "../../x",
-    "/dev/zero",
-    "/",
-    "~",
-    "a" * 5000,
-    "\x00",
-    "é\n\t'\"",
-)
+TEXTS: tuple[str, ...] = ("", " ", "x", "0", "-1", "1e309", "nan", "null", "../../x", "/dev/zero", "/", "~", "a" * 5000)
+TEXTS += ("\x00", "é\n\t'\"")
 TEXTS += ("${nowhere}", "${oc.env:HOME}", "//pretrained/x", "//sig/0", "https://x.invalid/x", "[", "{a: 1}", DEEP)
 VALUES: tuple[tp.Any, ...] = (*TEXTS, 0, 1, -1, 2, 3.7, -0.5, 1e-300, 1e300, 2**31, -(2**63), 2**64, 10**30)
-VALUES += (
-    float("nan"),
-    float("inf"),
-    None,
-    True,
-    False,
-    [],
-    {},
-    [1, 2],
-    ["x", None],
-    {"a": 1},
-    {"": {}},
-    [[[[[[1]]]]]],
-)
+VALUES += (float("nan"), float("inf"), None, True, False)
+VALUES += ([], {}, [1, 2], ["x", None], {"a": 1}, {"": {}}, [[[[[[1]]]]]])
 
 
 def value(rng: random.Random) -> tp.Any:

@@ -25,7 +25,6 @@ from audiocraft.data.music_dataset import MusicDataset
 from audiocraft.data.scan import scan_folder
 from audiocraft.data.token_cache import read_blocks
 from audiocraft.errors import UserError
-from audiocraft.explore.bend import bent_player
 from audiocraft.explore.recipe import bend_codes, parse_recipe
 from audiocraft.models import MusicGen
 from audiocraft.models.export import FORMATS, export_model
@@ -119,7 +118,7 @@ class Eater:
         bends = parse_recipe([tuple(pair) for pair in recipe], self.codec)
         generator = torch.Generator().manual_seed(0)
         bent = bend_codes(torch.randint(64, (1, 4, 20), generator=generator), bends, 64, amount, generator)
-        bent_player(self.codec).decode(bent)
+        self.codec.bent_decoder().decode(bent)
 
     def list_takes(self, folder: Path) -> None:
         """Takes are listed, and left out of training material."""

@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 import torch
 import yaml
-from benchlib import ROOT
+from benchmarks import ROOT
 
 from audiocraft import train
 from audiocraft.data.manifest import save_audio_meta
@@ -33,42 +33,12 @@ PYAV |= {"aac": "aac", "mp3": "libmp3lame", "wma": "wmav2", "mkv": "ac3", "mov":
 SECRET = "MICRO_MUSICGEN_SECRET"  # an environment variable that no file may ask for
 FACTS = {"title": "x", "bpm": 120, "key": "C", "genre": "dub", "keywords": ["a", "b"], "description": "text"}
 TAKE = {"file": "take_0001.wav", "seed": 1, "model": "m", "settings": {"top_k": 250}, "seconds": 1.0}
-KEYS: tuple[str, ...] = (
-    "optim.lr",
-    "dataset.batch_size",
-    "model/lm/model_scale",
-    "solver",
-    "dset",
-    "transformer_lm.dim",
-    "device",
-    "x.y",
-)
-KEYS += (
-    "seanet.ratios",
-    "optim.optimizer",
-    "generate.lm.temp",
-    "conditioner",
-    "label",
-    "codebooks_pattern",
-    "dora.dir",
-)
+KEYS: tuple[str, ...] = ("optim.lr", "dataset.batch_size", "model/lm/model_scale", "solver", "dset")
+KEYS += ("transformer_lm.dim", "device", "x.y", "seanet.ratios", "optim.optimizer", "generate.lm.temp", "conditioner")
+KEYS += ("label", "codebooks_pattern", "dora.dir")
 BENDS = ("drop", "swap", "shuffle", "hold", "stutter", "reverse", "permute-codes", "rate")
-AMOUNTS: tuple[str, ...] = (
-    "0.1",
-    "5f",
-    "all",
-    "1e9",
-    "99999999f",
-    "½",
-    "0.1@",
-    "2f@1,2",
-    "0.2@9",
-    "all@0",
-    "1:2",
-    "1,2,3,4",
-    "1:1",
-    "20",
-)
+AMOUNTS: tuple[str, ...] = ("0.1", "5f", "all", "1e9", "99999999f", "½", "0.1@", "2f@1,2", "0.2@9", "all@0", "1:2")
+AMOUNTS += ("1,2,3,4", "1:1", "20")
 Input = tuple[str, Path]  # which entry takes it, and with what
 
 

@@ -101,7 +101,7 @@ def test_mistakes(home: Path) -> None:
     (home / "bad").mkdir()
     (home / "bad" / "x.wav").write_bytes(b"RIFF")
     with pytest.raises(
-        UserError, match=r"there is no model 'nothing'.*; the codec that ships here is //pretrained/mini_32khz$"
+        UserError, match=r"there is no model 'nothing'.*; the codec that ships here is //pretrained/spectral_32khz$"
     ):
         call("eval", "nothing", "music")
     with pytest.raises(UserError, match="empty is empty"):

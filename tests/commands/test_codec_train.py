@@ -12,6 +12,7 @@ from audiocraft.checkpoints.checkpoint import load_checkpoint
 from audiocraft.cli import app
 from audiocraft.errors import UserError
 from audiocraft.models.loaders import load_compression_model
+from audiocraft.models.spectral import SpectralModel
 from audiocraft.train import RunResult
 
 RATE = 16000
@@ -31,6 +32,8 @@ TINY = [
     "rvq.bins=16",
     "logging.progress=off",
 ]
+SPECTRAL = [each for each in TINY if not each.startswith(("sample_rate", "seanet", "rvq", "dataset.evaluate.seg"))]
+SPECTRAL.append("evaluate.every=null")
 
 
 def run(*arguments: object) -> RunResult:
@@ -51,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_from_nothing_and_on_from_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = run(folder, "--from", "nothing", "--epochs", 2, *TINY)
+    first = run(folder, "--from", "nothing", "--kind", "encodec", "--epochs", 2, *TINY)
     assert first.finished and first.epochs == 2
     assert f"--codec //sig/{first.sig}" in capsys.readouterr().out
     held_out = {json.loads(line)["path"] for line in next(Path().glob("outputs/manifests/*/valid/data.jsonl")).open()}
@@ -67,8 +70,9 @@ def test_from_nothing_and_on_from_there(folder: Path, capsys: pytest.CaptureFixt
 
 
 def test_from_the_one_that_ships_by_default(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"continue_from=//pretrained/mini_32khz is another model"):
-        run(folder, *TINY)
+    result = run(folder, "--epochs", 1, *SPECTRAL)
+    before, after = (load_compression_model(name) for name in ("spectral_32khz", result.folder))
+    assert isinstance(after, SpectralModel) and after.state_dict().keys() == before.state_dict().keys()
     with pytest.raises(UserError, match=r"continue_from=//pretrained/mini_32khz is another model"):
         run(folder, "--from", "mini_32khz", *TINY)
 
@@ -93,9 +97,8 @@ def test_a_slip_comes_first(folder: Path) -> None:
 def test_a_spectral_codec_from_nothing_and_on(folder: Path) -> None:
     for path in folder.iterdir():
         soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(32000), 32000)
-    tiny = [each for each in TINY if not each.startswith(("sample_rate", "seanet", "rvq", "dataset.evaluate.seg"))]
-    tiny += ["spectral.dimension=4", "rvq.kmeans_iters=1", "evaluate.every=null"]
-    first = run(folder, "--from", "nothing", "--kind", "spectral", "--epochs", 1, *tiny)
+    tiny = [*SPECTRAL, "spectral.dimension=4", "rvq.kmeans_iters=1"]
+    first = run(folder, "--from", "nothing", "--epochs", 1, *tiny)
     second = run(folder, "--from", first.folder, "--epochs", 1, *tiny)
     assert second.sig != first.sig
     before, after = (load_compression_model(one.folder).state_dict() for one in (first, second))

@@ -8,7 +8,7 @@ import torch
 
 from audiocraft.errors import UserError
 from audiocraft.explore import bend
-from audiocraft.explore.bend import HOLE, bent_player
+from audiocraft.explore.bend import HOLE
 from audiocraft.explore.recipe import (
     Bend,
     Recipe,
@@ -168,7 +168,7 @@ def test_rate_is_exact() -> None:
 
 
 def test_player_plays_what_is_left(codec: EncodecModel, other: EncodecModel) -> None:
-    player = bent_player(codec, [("other", other)])
+    player = codec.bent_decoder([("other", other)])
     codes = some_codes(20)
     with torch.no_grad():
         assert torch.equal(player.decode(codes), codec.decode(codes))
@@ -194,7 +194,7 @@ def test_lookup_in_a_codec_of_another_shape(codec: EncodecModel, cardinality: in
     codes = some_codes(20)
     expected = codec.decode_latent(codes) - codec.decode_latent(codes[:, :books])
     expected = expected + other.decode_latent(codes[:, :books] % cardinality)
-    player = bent_player(codec, [("other", other)])
+    player = codec.bent_decoder([("other", other)])
     played = player.decode_latent(bend.lookup(codes, 1, CARDINALITY, 1.0, seeded()))
     assert torch.allclose(played, expected, atol=1e-5)
 
@@ -202,7 +202,7 @@ def test_lookup_in_a_codec_of_another_shape(codec: EncodecModel, cardinality: in
 def test_player_in_blocks(codec: EncodecModel) -> None:
     """Long audio, played block by block, with holes."""
     codes = bend.drop(some_codes(2000, batch=1), [0], 0.5, seeded())
-    player = bent_player(codec)
+    player = codec.bent_decoder()
     with torch.no_grad():
         played = player.decode(codes)
         whole = codec.decoder(player.decode_latent(codes))
@@ -214,10 +214,10 @@ def test_codecs_that_do_not_fit(codec: EncodecModel, golden: Path) -> None:
     with pytest.raises(
         UserError, match=r"wide has code vectors 8 wide, the codec 32; look codes up in a codec of the same width"
     ):
-        bent_player(codec, [("wide", wide)])
+        codec.bent_decoder([("wide", wide)])
     unquantised = EncodecModel(codec.encoder, codec.decoder, DummyQuantizer(), 50, 32000, 1)
     with pytest.raises(UserError, match="the codec has no codebooks"):
-        bent_player(unquantised)
+        unquantised.bent_decoder()
 
 
 def test_parse(codec: EncodecModel) -> None:
@@ -271,7 +271,7 @@ def test_recipes_apply_in_order(codec: EncodecModel) -> None:
 
 def test_random_recipes(codec: EncodecModel) -> None:
     """Any that can be drawn can be read and played, keeps time, and is the seed's own."""
-    player, drawn = bent_player(codec), []
+    player, drawn = codec.bent_decoder(), []
     for seed in range(60):
         recipe, amount = random_recipe(4, seeded(seed))
         assert (recipe, amount) == random_recipe(4, seeded(seed))

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 
 from audiocraft.errors import UserError
 from audiocraft.models import encodec
-from audiocraft.models.encodec import BlockEncoder, EncodecModel
+from audiocraft.models.encodec import EncodecModel
 from audiocraft.models.loaders import load_compression_model
-from audiocraft.modules import chunked
+from audiocraft.modules.chunked import Pieces, StreamState
 from audiocraft.modules.seanet import SEANetDecoder, SEANetEncoder
 from audiocraft.quantization import ResidualVectorQuantizer
 
@@ -89,7 +89,7 @@ def test_streams_give_the_golden_codes_and_wave(golden: Path, name: str) -> None
         assert torch.equal(torch.cat(list(model.encode_blocks(io["wav"].split(size, -1))), -1), io["codes"])
     decoder = model.stream_decoder()
     for size in (1, 7):
-        state, blocks = decoder.start(), io["codes"].split(size, -1)
+        state, blocks = StreamState(), io["codes"].split(size, -1)
         parts = [decoder.push(state, block, last=i == len(blocks) - 1) for i, block in enumerate(blocks)]
         wav = torch.cat(parts, -1)
         torch.testing.assert_close(wav, io["decoded"], atol=3e-6, rtol=0)
@@ -99,13 +99,13 @@ def test_streams_hold_one_block(small_blocks: None, monkeypatch: pytest.MonkeyPa
     model = tiny()
     assert model.block_samples() == RATE
     seen: list[int] = []
-    push = BlockEncoder.push
+    push = Pieces.push
 
-    def watched(self: BlockEncoder, state: object, wav: torch.Tensor, last: bool = False) -> torch.Tensor:
+    def watched(self: Pieces, state: StreamState, wav: torch.Tensor, last: bool = False) -> torch.Tensor:
         seen.append(wav.shape[-1])
         return push(self, state, wav, last)
 
-    monkeypatch.setattr(BlockEncoder, "push", watched)
+    monkeypatch.setattr(Pieces, "push", watched)
     x = torch.randn(1, 1, 10 * RATE + 7)
     parts = [x[..., :0], x[..., : 8 * RATE], x[..., 8 * RATE :]]  # blocks larger than the codec's own, and an empty one
     codes = torch.cat(list(model.encode_blocks(parts)), -1)
@@ -113,18 +113,15 @@ def test_streams_hold_one_block(small_blocks: None, monkeypatch: pytest.MonkeyPa
     assert torch.equal(codes, model.encode(x)[0])
 
 
-def test_pushing_by_hand_and_two_streams_at_once() -> None:
+def test_two_streams_at_once() -> None:
     model = tiny()
-    encoder, decoder = BlockEncoder(model.encoder, model.quantizer), model.stream_decoder()
-    wavs = [torch.randn(1, 1, 90), torch.randn(2, 1, 61)]
-    states = [encoder.start(), encoder.start()]
-    halves = [encoder.push(state, wav[..., :31]) for state, wav in zip(states, wavs)]
-    for wav, state, half in zip(wavs, states, halves):
-        codes = torch.cat([half, encoder.push(state, wav[..., 31:], last=True)], -1)
-        assert torch.equal(codes, model.encode(wav)[0])
-        stream = decoder.start()
-        parts = [decoder.push(stream, codes[..., :5]), decoder.push(stream, codes[..., 5:], last=True)]
-        torch.testing.assert_close(torch.cat(parts, -1), model.decode(codes), atol=1e-5, rtol=0)
+    decoder = model.stream_decoder()
+    codes = [torch.randint(8, (clips, 3, frames)) for clips, frames in ((1, 15), (2, 11))]
+    states = [StreamState(), StreamState()]
+    halves = [decoder.push(state, one[..., :5]) for state, one in zip(states, codes)]
+    for one, state, half in zip(codes, states, halves):
+        wav = torch.cat([half, decoder.push(state, one[..., 5:], last=True)], -1)
+        torch.testing.assert_close(wav, model.decode(one), atol=1e-5, rtol=0)
 
 
 def test_streams_name_their_mistakes() -> None:
@@ -139,25 +136,16 @@ def test_streams_name_their_mistakes() -> None:
 
 def test_blocks_are_coded_in_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny()
-    seen: set[bool] = set()
-    prepare = chunked.prepare
+    seen: list[bool] = []
+    push = Pieces.push
 
-    def watched(*args: Any) -> Any:
-        convolve = prepare(*args)
+    def watched(*arguments: Any) -> torch.Tensor:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return push(*arguments)
 
-        def convolve_and_see(x: torch.Tensor) -> torch.Tensor:
-            seen.add(torch.backends.cudnn.allow_tf32)
-            return convolve(x)
-
-        return convolve_and_see
-
-    monkeypatch.setattr(chunked, "prepare", watched)
+    monkeypatch.setattr(Pieces, "push", watched)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     for _ in model.encode_blocks([torch.randn(1, 1, 60)]):
         assert torch.backends.cudnn.allow_tf32 is True
-    assert seen == {False}
-    seen.clear()
-    decoder = model.stream_decoder()
-    decoder.push(decoder.start(), torch.zeros(1, 3, 10, dtype=torch.long), last=True)
-    assert torch.backends.cudnn.allow_tf32 is True
-    assert seen == {False}
+    model.stream_decoder().push({}, torch.zeros(1, 3, 10, dtype=torch.long), True)
+    assert torch.backends.cudnn.allow_tf32 is True and seen == [False, False]

@@ -220,7 +220,7 @@ def test_hub_out_of_reach_is_said_at_once(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     codec, model = done.stdout.splitlines()
-    for way_out in ("local path", "cache", "the codec that ships here is //pretrained/mini_32khz"):
+    for way_out in ("local path", "cache", "the codec that ships here is //pretrained/spectral_32khz"):
         assert way_out in codec
     assert "local folder" in model and "cache" in model
     assert "Retry" not in done.stderr

@@ -9,7 +9,7 @@ import torch
 from audiocraft.errors import UserError
 from audiocraft.models.encodec import EncodecModel
 from audiocraft.models.loaders import load_compression_model
-from audiocraft.onnx_player.codec import CodecGraphs, codec_graphs
+from audiocraft.onnx_player.codec import codec_parts
 
 from .conftest import make_codec, open_graph
 
@@ -27,23 +27,13 @@ KINDS = [
 
 
 def in_pieces(codec: EncodecModel, codes: torch.Tensor, sizes: list[int], path: Path, player_code) -> np.ndarray:
-    graphs = codec_graphs(codec)
-    sessions = [open_graph(getattr(graphs, name), path / f"{name}.onnx") for name in ("features", "sound")]
-    decoding = player_code.generation.Decoding(*sessions, facts_of(graphs, codec))
+    parts = codec_parts(codec)
+    sessions = [open_graph(parts.graphs[name], path / f"{name}.onnx") for name in ("features", "sound")]
+    facts = {"hop_length": codec.hop_length, "channels": codec.channels, **parts.facts}
+    decoding = player_code.generation.Decoding(*sessions, facts)
     blocks = codes.split(sizes, -1)
     waves = [decoding.push(block.numpy(), last=i == len(blocks) - 1) for i, block in enumerate(blocks)]
     return np.concatenate(waves, -1)
-
-
-def facts_of(graphs: CodecGraphs, codec: EncodecModel) -> dict:
-    return {
-        "hop_length": codec.hop_length,
-        "channels": codec.channels,
-        "features_margins": graphs.features_margins,
-        "sound_margins": graphs.sound_margins,
-        "least_frames": graphs.least_frames,
-        "lstm": [graphs.lstm_layers, graphs.width],
-    }
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(map(str, kind.values())) or "default")
@@ -70,9 +60,9 @@ def test_golden_codecs(golden: Path, tmp_path: Path, player_code):
 
 def test_a_norm_over_all_time_is_refused():
     with pytest.raises(UserError, match="time_group_norm"):
-        codec_graphs(make_codec(norm="time_group_norm"))
+        codec_parts(make_codec(norm="time_group_norm"))
 
 
 def test_an_unknown_activation_is_refused():
     with pytest.raises(UserError, match="activation Hardswish"):
-        codec_graphs(make_codec(activation="Hardswish", activation_params={}))
+        codec_parts(make_codec(activation="Hardswish", activation_params={}))

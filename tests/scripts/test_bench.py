@@ -9,12 +9,12 @@ import bench
 import pytest
 import torch
 from bench_records import FACTS, SPEED, played, stamp
-from benchlib import divergence, facts, house, play, process, summary, weights
-from benchlib.engines import Engine
-from benchlib.figure import caption, draw
-from benchlib.process import ProcessFailed
-from benchlib.store import append, newest, read
-from benchlib.weights import Source
+from benchmarks import divergence, facts, house, play, process, summary, weights
+from benchmarks.engines import Engine
+from benchmarks.figure import caption, draw
+from benchmarks.process import ProcessFailed
+from benchmarks.record import Session, append, newest, read
+from benchmarks.weights import Source
 from PIL import Image
 
 
@@ -211,8 +211,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_tiny_model_is_measured_from_start_to_figure(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_json = play.run_json
-    monkeypatch.setattr(play, "run_json", lambda command: SPEED if "machine" in command else run_json(command))
+    measured = play.measured
+    monkeypatch.setattr(play, "measured", lambda to, **how: SPEED if "machine" in to else measured(to, **how))
     out = tmp_path / "out"
     arguments = ["--models", str(tiny_model), "nosuch/model", "--batches", "2", "--engines", "torch-float32"]
     bench.main([*arguments, "--seconds", "0.4", "--runs", "1", "--out", str(out)])
@@ -270,14 +270,14 @@ def test_published_weights_that_nobody_publishes_are_refused(tmp_path: Path) -> 
 
 
 def test_numbers_per_step_leave_out_tables_and_texts() -> None:
-    from benchlib.sizes import language_model
+    from benchmarks.sizes import language_model
 
     for scale, numbers in (("micro", 117_460_992), ("small", 360_859_648)):
         assert facts.numbers_per_step(language_model(scale).state_dict()) == numbers
 
 
 def test_operations_of_the_decoder_are_those_of_its_layers() -> None:
-    from benchlib.sizes import full_codec
+    from benchmarks.sizes import full_codec
 
     # 78 GFLOP for ten seconds; 1.68 of each second's 7.78 are the LSTM's.
     assert facts.decoder_flops(full_codec()) == pytest.approx(7.775e9, rel=1e-3)
@@ -286,7 +286,7 @@ def test_operations_of_the_decoder_are_those_of_its_layers() -> None:
 def test_a_machine_has_a_bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(facts, "_PROBE_BYTES", {"cpu": 1 << 22})
     monkeypatch.setattr(facts, "_PROBE_SIDE", {"cpu": 64})
-    speed = facts.measure_machine(torch.device("cpu"))
+    speed = facts.measure_machine("cpu")
     assert set(speed) == set(SPEED) and all(value > 0 for value in speed.values())
     json.dumps(speed)
 
@@ -295,10 +295,10 @@ def test_float32_is_played_with_few_clips_unless_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(play, "find_model", lambda *_: Source("micro", "somewhere", "random"))
-    monkeypatch.setattr(play, "inspect_model", lambda _: FACTS)
+    monkeypatch.setattr(play, "measured", lambda *_, **__: FACTS)
     monkeypatch.setattr(Engine, "prepare", lambda self: None)
     for engines, float32 in ((None, [1]), (["torch-float32"], [10, 1])):
         plan = play.Plan(["micro"], [10, 1], engines, 10.0, 5, "cpu", "random", tmp_path)
-        cases = play._prepare(plan, "micro", tmp_path / "play.jsonl", stamp())
+        cases = play._prepare(plan, "micro", Session(tmp_path / "play.jsonl"))
         assert [case.batch for case in cases if case.engine.name == "torch-float32"] == float32
         assert [case.batch for case in cases if case.engine.name == "torch"] == ([10, 1] if engines is None else [])

@@ -6,8 +6,8 @@ import bench_gpu
 import pytest
 import torch
 from bench_records import FACTS, SPEED, played, stamp
-from benchlib import gpu, process, steps
-from benchlib.store import append
+from benchmarks import gpu, process, steps
+from benchmarks.record import Session, append, read
 
 from audiocraft.models import builders
 
@@ -79,12 +79,14 @@ def test_a_failed_check_and_a_missing_part_are_told(
     monkeypatch.setattr(
         gpu, "run", lambda *_, **__: process.Finished("ok   codec\nFAIL logits by far\n", 1.0, 1.0, 1.0)
     )
-    assert not gpu._check(plan, tmp_path / "gpu.jsonl", stamp())
+    session = Session(tmp_path / "gpu.jsonl")
+    assert not gpu._check(plan, session)
     assert "FAIL logits" in capsys.readouterr().out
 
-    def fail(command: list[str]) -> dict:
+    def fail(function: str, **arguments: object) -> dict:
         raise gpu.ProcessFailed("device=cuda:9 was asked for but torch sees none")
 
-    monkeypatch.setattr(gpu, "run_json", fail)
-    assert not gpu._measure_part("step", {"model": "micro"}, [], tmp_path / "gpu.jsonl", stamp())
+    monkeypatch.setattr(gpu, "measured", fail)
+    assert not gpu._measure_part("step", {"model": "micro"}, session, "steps.decode", model="somewhere")
     assert "skipped: step, micro: device=cuda:9" in capsys.readouterr().out
+    assert [line["what"] for line in read(session.path)] == ["checks"]

@@ -57,7 +57,7 @@ def test_making_without_a_soundfont(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_too_few_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     soundfile.write(tmp_path / "kick_0.wav", np.zeros(100), 32000)
     assert held_out.main(["make", str(tmp_path / "out"), "--recordings", str(tmp_path)]) == 2
-    assert "0 are held out" in capsys.readouterr().err
+    assert "only 0 serve here" in capsys.readouterr().err
 
 
 def evaluated(folder: Path, hum: float, pitch: float, onsets: float, mel: float) -> Path:

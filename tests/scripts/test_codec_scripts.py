@@ -206,7 +206,7 @@ def test_a_card_says_what_the_codec_began_with(folder: Path) -> None:
     assert text.startswith("---\n") and "license: cc-by-nc-4.0" in text and "MIT" not in text
 
 
-@pytest.mark.parametrize("name", ["mini_32khz", "mini_wave_32khz"])
+@pytest.mark.parametrize("name", ["mini_32khz", "spectral_32khz"])
 def test_what_ships_is_said_to(name: str) -> None:
     folder = resource_dir("assets") / name
     paragraphs = codec_card.card(folder, "x", "y", []).split("\n\n")
@@ -264,10 +264,29 @@ def test_a_spectral_codec_becomes_an_asset(sounds: Path, tmp_path: Path) -> None
     )
     out = tmp_path / "asset"
     assert make_codec_asset.main([str(run.folder), "--out", str(out)]) == 0
-    assert json.loads((out / "training.json").read_text())["steps"] == 3
+    facts = json.loads((out / "training.json").read_text())
+    assert facts["steps"] == 3 and facts["rvq"]["decay"] == 0.99 and "losses" not in facts and "optim" not in facts
     options = ["eval", str(out), str(tmp_path), "--seconds", "1", "--no-opus", "--out", str(out)]
     assert CliRunner().invoke(codec.app, options).exit_code == 0
-    assert codec_card.main([str(out)]) == 0
+    numbers = {"tones": {"pitch": 0.91}, "rhythm": {"pitch": None}}
+    tried = {"about": "So.", "designs": [{"name": "A", "what": "x", **numbers}], "learned": {"A": {"nats": 1.5}}}
+    (out / "designs.json").write_text(json.dumps(tried))
+    assert codec_card.main([str(out), "--bend", str(tmp_path / "0.wav")]) == 0
     text = (out / "README.md").read_text()
     assert "A spectral codec, envelopes and partials without a network (mono, 32 kHz)" in text
     assert "4 codebooks of 2048 codes, 2.2 kb/s" in text and "hum 50 Hz | hum 200 Hz" in text
+    assert "no gradients: codebooks are moving averages (decay 0.99)" in text and "adversaries" not in text
+    assert "| A | 0.91 / – |" in text and "- A: x." in text and "| A | 1.500 |" in text
+    bent = [line for line in text.splitlines() if line.startswith("| `--")]
+    assert len(bent) == codec_card.BENDS + 1 and "--buzz" in bent[-1]
+
+
+def test_folders_of_an_evaluation_have_means_of_their_own(measured: Path) -> None:
+    evaluation = json.loads((measured / "eval.json").read_text())
+    for score in evaluation["scores"]:
+        for kind, file in zip(("low", "high"), score["files"]):
+            file["file"] = f"{kind}/{file['file']}"
+    low, high = evaluation["scores"][0]["files"]
+    text = codec_card.means(evaluation)
+    assert "| mean over high | log-mel |" in text and f"| tiny | {high['log_mel_db']:.2f} |" in text
+    assert text.index("mean over high") < text.index("mean over low") and f"| tiny | {low['log_mel_db']:.2f} |" in text

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import size
-from benchlib import sizes
-from benchlib.size_figure import Sizes, table
-from benchlib.store import append
+from benchmarks import sizes
+from benchmarks.record import append
+from benchmarks.size_figure import Sizes, table
 
 
 def test_numbers_are_those_of_the_peer(golden: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -190,13 +191,14 @@ def test_an_epoch_that_was_closed_by_half_is_closed_when_the_run_goes_on() -> No
     assert run.epoch_checkpoint_path(3).samefile(run.checkpoint_path)
 
 
-@pytest.mark.parametrize("key", ["rng", "ema", "best_state", "epoch_state", "optimizer", "lr_scheduler", "history"])
-@pytest.mark.parametrize("value", [2**70, "x", [1], {"x": torch.zeros(2)}, {"global": {"torch": "x"}}], ids=str)
-def test_a_state_of_another_shape_is_refused_in_one_line(key: str, value: Any) -> None:
+def test_a_state_of_another_shape_is_refused_in_one_line() -> None:
     run = start("optim.epochs=1")
     state = load_checkpoint(run.checkpoint_path)
-    with pytest.raises(UserError, match=r"does not fit this model .*label=NAME"):
-        run.load_state_dict({**state, key: value})
+    keys = ("rng", "ema", "best_state", "epoch_state", "optimizer", "lr_scheduler", "history")
+    values: list[Any] = [2**70, "x", [1], {"x": torch.zeros(2)}, {"global": {"torch": "x"}}]
+    for key, value in product(keys, values):
+        with pytest.raises(UserError, match=r"does not fit this model .*label=NAME"):
+            run.load_state_dict({**state, key: value})
 
 
 def test_a_stage_that_fails_after_training_costs_no_training() -> None:

@@ -1,0 +1,16 @@
+"""What a script says in the end: its lines, or a user's mistake in one."""
+
+import sys
+from collections.abc import Callable, Iterable
+
+
+def tell(work: Callable[[], Iterable[str]]) -> int:
+    """Print the lines that `work` returns. The exit status: 0, or 2 where it raises UserError, told on stderr."""
+    from audiocraft.errors import UserError
+
+    try:
+        print("\n".join(work()))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
