@@ -49,7 +49,7 @@ def resolve_checkpoint_path(sig_or_path: str | Path, name: str | int | None = No
     return path if path.is_file() else None
 
 
-def load_checkpoint(checkpoint_path: str | Path) -> dict[str, tp.Any]:
+def load_checkpoint(checkpoint_path: str | Path) -> tp.Any:
     """Read a checkpoint or an export to the CPU: tensors, numbers, strings, lists and dicts only.
 
     Tensors stay on disk (memory-mapped) until they are used.
@@ -67,7 +67,7 @@ def load_checkpoint(checkpoint_path: str | Path) -> dict[str, tp.Any]:
         # Mapped, a tensor is read when it is used; only the zip layout (every torch since 1.6) can be.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about pickles that it then refuses
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except PermissionError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); change its permissions") from error
     except Exception as error:  # what a reader of pickles stumbles over in other bytes has any type: IndexError, …
@@ -78,9 +78,6 @@ def load_checkpoint(checkpoint_path: str | Path) -> dict[str, tp.Any]:
             ) from error
         objects = ", or holds pickled objects, which are not read" if isinstance(error, pickle.UnpicklingError) else ""
         raise UserError(f"{path} is damaged or no checkpoint{objects}{_way_out(path)}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is not a checkpoint (it holds a {type(content).__name__}); check the path")
-    return content
 
 
 def _check_sums(path: Path) -> None:

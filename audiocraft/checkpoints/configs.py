@@ -1,7 +1,8 @@
 """The config that travels with a model: read from a stranger's file, and written into an export.
 
 A stranger's config reads nothing but itself: OmegaConf would look into the environment for `${oc.env:NAME}`, here such
-a text is a text. What is read is plain: references to other nodes are resolved, and one that leads nowhere is a text.
+a text is a text. What is read is plain: references to other nodes are resolved, and what leads nowhere, or is more than
+a reference, is a text.
 """
 
 import re
@@ -34,6 +35,7 @@ PEER_VALUES = {
 _ALIAS = re.compile(r"(?:^|[\s\[{,])\*[^\s*]", re.MULTILINE)
 # A reference to another node, as `${sample_rate}`; all else in `${…}` calls a resolver, or could after a replacement.
 _REFERENCE = re.compile(r"\$\{\.*[A-Za-z_][\w.]*\}")
+_MOST_VALUES = 10_000  # of a config, its references resolved
 
 
 def package_config(package: tp.Mapping[str, tp.Any], path: str | Path) -> "DictConfig":
@@ -45,7 +47,8 @@ def package_config(package: tp.Mapping[str, tp.Any], path: str | Path) -> "DictC
     text = package.get("xp.cfg")
     if not isinstance(text, str):
         raise UserError(f"{path} has no config in it (xp.cfg), so its model cannot be rebuilt; export it again")
-    return _plain(parse(text, f"the config inside {path}"))
+    what = f"the config inside {path}"
+    return _plain(parse(text, what), what)
 
 
 def read_config(path: str | Path) -> "DictConfig":
@@ -58,7 +61,7 @@ def read_config(path: str | Path) -> "DictConfig":
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); copy the whole folder again") from error
-    return _plain(parse(text, str(path)))
+    return _plain(parse(text, str(path)), str(path))
 
 
 def parse(text: str, what: str = "the config") -> "DictConfig":
@@ -89,23 +92,39 @@ def _without_resolvers(node: tp.Any) -> tp.Any:
     return node
 
 
-def _plain(cfg: "DictConfig") -> "DictConfig":
-    """The same config with its references resolved."""
+def _plain(cfg: "DictConfig", what: str) -> "DictConfig":
+    """The same config with its references resolved. Raises UserError where they unfold without end."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    def plain(node: tp.Any) -> tp.Any:
-        found = {}
-        for key in node if OmegaConf.is_dict(node) else range(len(node)):
-            try:
-                found[key] = node[key]
-                if OmegaConf.is_config(found[key]):
-                    found[key] = plain(found[key])
-            except (OmegaConfBaseException, RecursionError):
-                found[key] = str(node._get_node(key)._value()).replace("${", "$(")
-        return found if OmegaConf.is_dict(node) else list(found.values())
+    left = _MOST_VALUES
 
-    return OmegaConf.create(plain(cfg))
+    def plain(node: tp.Any) -> tp.Any:
+        if OmegaConf.is_dict(node):
+            return {key: value(node, key) for key in node}
+        return [value(node, index) for index in range(len(node))]
+
+    def value(node: tp.Any, key: tp.Any) -> tp.Any:
+        nonlocal left
+        left -= 1
+        found = node._get_node(key)
+        written = found if OmegaConf.is_config(found) and not found._is_interpolation() else found._value()
+        if isinstance(written, str) and "${" in written:
+            try:
+                if left < 0 or not _REFERENCE.fullmatch(written):
+                    raise OmegaConfBaseException
+                written = node[key]
+            except OmegaConfBaseException:
+                return written.replace("${", "$(")
+        return plain(written) if OmegaConf.is_config(written) else written
+
+    try:
+        resolved = OmegaConf.create(plain(cfg))
+    except RecursionError:
+        left = -1
+    if left < 0:
+        raise UserError(f"{what} cannot be read (its references unfold without end); export it again")
+    return resolved
 
 
 def trained_rate(cfg: "DictConfig") -> float | None:

@@ -144,6 +144,14 @@ def codec_of(package: Package, name: str | Path = "") -> str:
     return codec
 
 
+def read_content(path: Path) -> dict[str, tp.Any]:
+    """What the file of an export or a run's checkpoint holds. Raises UserError as `load_checkpoint`."""
+    content = load_checkpoint(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a checkpoint (it holds a {type(content).__name__}); check the path")
+    return content
+
+
 def read_package(path: Path) -> Package:
     """Read an export of any layout, or a run's checkpoint as if it had been exported.
 
@@ -152,7 +160,7 @@ def read_package(path: Path) -> Package:
     """
     if path.suffix == ".safetensors":
         return _read_folder(path)
-    package = load_checkpoint(path)
+    package = read_content(path)
     if "pretrained" in package:
         if not isinstance(package["pretrained"], str) or not package["pretrained"]:
             raise UserError(f"{path} names no codec, though it should (pretrained); export the model again")

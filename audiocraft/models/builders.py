@@ -94,7 +94,9 @@ def get_encodec_autoencoder(encoder_name: str, cfg: "DictConfig") -> tuple[SEANe
         raise UserError(f"unknown autoencoder '{encoder_name}'; choose seanet")
     node = get_node(cfg, "seanet")
     own = {part: _as_dict(f"seanet.{part}", node.pop(part, None) or {}) for part in ("encoder", "decoder")}
-    check_node("seanet.norm_params", node.get("norm_params") or {}, nn.GroupNorm, but=_NORM_SIZES)
+    for each in (node, *own.values()):
+        norm_params = _as_dict("seanet.norm_params", each.get("norm_params") or {})
+        check_node("seanet.norm_params", norm_params, nn.GroupNorm, but=_NORM_SIZES)
     return (
         _construct("seanet", SEANetEncoder, {**node, **own["encoder"]}),
         _construct("seanet", SEANetDecoder, {**node, **own["decoder"]}),

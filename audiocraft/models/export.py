@@ -20,11 +20,11 @@ from pathlib import Path
 from .. import __version__
 from ..checkpoints import local_t5, locate
 from ..checkpoints.card import CARD_FILE
-from ..checkpoints.checkpoint import load_checkpoint, numbered_checkpoints, resolve_checkpoint_path
+from ..checkpoints.checkpoint import numbered_checkpoints, resolve_checkpoint_path
 from ..checkpoints.configs import export_config, package_config, parse, with_codec, with_value
 from ..checkpoints.layouts import MODEL_FILES, ModelContent, is_ours, peer_files, safetensors_files, saving, text_file
 from ..checkpoints.locate import CODEC_FILE, CONFIG_FILE, LM_FILE, WEIGHTS_FILE
-from ..checkpoints.packages import Package, codec_of, codec_package, load_lm_model_ckpt
+from ..checkpoints.packages import Package, codec_of, codec_package, load_lm_model_ckpt, read_content
 from ..checkpoints.weights import inner, run_history, select_state
 from ..environment import AudioCraftEnvironment
 from ..errors import UserError
@@ -168,7 +168,7 @@ def read_model(model: str | Path, state: str | None = None, epoch: int | None = 
 def _is_run(path: Path) -> bool:
     if path.suffix == ".safetensors":
         return False
-    content = load_checkpoint(path)
+    content = read_content(path)
     return "model" in content and "exported" not in content
 
 
@@ -177,7 +177,7 @@ class _Run:
 
     def __init__(self, path: Path, state: str | None) -> None:
         self.path = path
-        self.checkpoint = load_checkpoint(path)
+        self.checkpoint = read_content(path)
         self.cfg = package_config(self.checkpoint, path)
         self.state, self._weights = select_state(self.checkpoint, state, path)
         self.history = run_history(self.checkpoint)

@@ -33,7 +33,10 @@ def t5_width(name: str) -> int:
         return T5_WIDTHS[name]
     config = Path(name) / "config.json"
     try:
-        return int(read_json(config)["d_model"])
+        width = read_json(config)["d_model"]
+        if type(width) is not int or not 0 < width < 1 << 31:
+            raise ValueError(width)
+        return width
     except (OSError, ValueError, KeyError, TypeError):
         known = ", ".join(T5_WIDTHS)
         raise UserError(f"no T5 in {name}: give a folder with its config.json, or one of {known}") from None

@@ -63,6 +63,8 @@ def test_values_of_the_config(model_folder: Path, tmp_path: Path, key: str, says
         ("compression_state_dict.bin", "seanet.compress", 0, r"seanet\.compress is 0; it takes a whole number from 1"),
         ("compression_state_dict.bin", "seanet.ratios", [0, 2], r"seanet\.ratios is \[0, 2\]; it takes a list"),
         ("compression_state_dict.bin", "seanet.activation_params", {"alpha": "x"}, "correct activation_params"),
+        ("compression_state_dict.bin", "seanet.norm_params", "x", "norm_params is 'x'; it takes keys of its own"),
+        ("compression_state_dict.bin", "seanet.norm_params", {"a": 1}, r"unknown key 'seanet\.norm_params\.a'"),
         (
             "compression_state_dict.bin",
             "encodec.channels",

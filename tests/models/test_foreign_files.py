@@ -124,6 +124,13 @@ def test_a_config_cannot_unfold_without_end() -> None:
     for text in ("b0: &b0 [x]\n" + bomb, "x: &a [*a]", "x: &a {y: *a}"):
         with pytest.raises(UserError, match="cannot be read"):
             package_config({"xp.cfg": text}, "file")
+    nodes = "".join(f"b{i}: {['${b' + str(i - 1) + '}'] * 9}\n" for i in range(1, 12))
+    with pytest.raises(UserError, match="unfold without end"):
+        package_config({"xp.cfg": "b0: [x]\n" + nodes}, "file")
+    for text in ("x: {y: '${x}'}", "x: ['${x}', '${x}']"):
+        assert len(str(package_config({"xp.cfg": text}, "file"))) < 100
+    texts = "".join(f"b{i}: {('${b' + str(i - 1) + '}') * 9!r}\n" for i in range(1, 12))
+    assert len(package_config({"xp.cfg": "b0: x\n" + texts}, "file").b11) < 100
     assert (
         package_config({"xp.cfg": "x: '*a'\ny: 2 * b\nz: [ *x ]\n".replace("[ *x ]", "'[ *x ]'")}, "file").y == "2 * b"
     )

@@ -55,7 +55,7 @@ def test_a_run_of_the_peers_command_exports_the_peers_file(
     with torch.device("meta"):
         model = builders.get_compression_model(cfg) if is_codec else builders.get_lm_model(cfg)
     checkpoint = {"model": model.state_dict(), "xp.cfg": OmegaConf.to_yaml(cfg), "history": [{}]}
-    monkeypatch.setattr("audiocraft.models.export.load_checkpoint", lambda path: checkpoint)
+    monkeypatch.setattr("audiocraft.models.export.read_content", lambda path: checkpoint)
     (export_encodec if is_codec else export_lm)(tmp_path / "checkpoint.th", tmp_path / file)
     package = recorded[".bin"]
     assert set(package) == {"best_state", "xp.cfg", "version", "exported"} and package["exported"] is True
