@@ -40,7 +40,8 @@ COMMON = (
     *("schedule.cosine.warmup=2", "optim.updates_per_epoch=5", "checkpoint.save_every=1", "checkpoint.keep_last=1"),
 )
 CODEC = (
-    *("codec", "train", "AUDIO", "--from", "nothing", *COMMON, "seanet.n_filters=2", "seanet.dimension=16"),
+    *("codec", "train", "AUDIO", "--from", "nothing", "--kind", "encodec", *COMMON),
+    *("seanet.n_filters=2", "seanet.dimension=16"),
     *("rvq.bins=64", "msspec.range_start=6", "msspec.range_end=9"),
     *("dataset.evaluate.segment_duration=0.5", "dataset.generate.segment_duration=0.5"),
 )

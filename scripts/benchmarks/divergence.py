@@ -73,8 +73,10 @@ def _player_logits(lm: "LMModel", sequence: "torch.Tensor") -> "torch.Tensor":
 
     from audiocraft.onnx_player.export import PLAYER
     from audiocraft.onnx_player.lm import lm_graph
+    from audiocraft.utils import takes
 
-    sys.path.insert(0, str(PLAYER))  # its files stand alone, as they do in a player's folder
+    sys.modules["takes"] = takes  # its files stand alone, as they do in a player's folder
+    sys.path.insert(0, str(PLAYER))
     from engine import open_session, physical_cores
     from generation import LanguageModel
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from audiocraft.data.audio_dataset import AudioDataset, AudioMeta
-from audiocraft.errors import UserError
+from audiocraft.errors import UserError, of_worker
 
 RATE = 16000
 
@@ -189,7 +189,7 @@ def test_in_the_workers_of_a_loader(tmp_path):
     assert torch.equal(batch, expected) and len(infos) == 4
     for item in made.meta:
         (tmp_path / item.path).write_text("no audio")
-    with pytest.raises(UserError, match=r"^none of the 2 files can be read") as caught:
+    with pytest.raises(UserError) as caught:
         next(iter(load()))
-    assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
+    assert str(of_worker(caught.value)).startswith("none of the 2 files can be read")
     assert made._told.tolist() == [1, 1], "the main process knows what a worker complained about"

@@ -13,12 +13,13 @@ import torch
 from odd_files import CASES, RATE, encode, make_cases, noise, patched
 from torch.utils.data import DataLoader
 
-from audiocraft.commands.generate import read_prompt
+from audiocraft.commands.generate import Asked
 from audiocraft.data.audio import UnreadableAudio, audio_blocks, audio_info, audio_read
 from audiocraft.data.audio_dataset import AudioDataset, AudioMeta, load_audio_meta, main
 from audiocraft.data.readers import open_audio
 from audiocraft.data.scan import scan_folder
 from audiocraft.errors import UserError
+from audiocraft.utils.takes import Sampling
 
 
 @pytest.fixture(autouse=True)
@@ -100,8 +101,9 @@ def test_manifest_of_all_cases(tmp_path, monkeypatch, capfd):
 
 
 def test_unknown_codec_is_one_line():
+    path = CASES / "unknown_codec.m4a"
     with pytest.raises(UserError, match="no decoder for apac"):
-        read_prompt(CASES / "unknown_codec.m4a", None, 10.0)
+        Asked("model", 10.0, Sampling(), path, None, None, 3.0)._read_prompt(path)
     for read in (audio_info, audio_read, audio_blocks):
         with pytest.raises(UnreadableAudio, match=r"unknown_codec.m4a .* no decoder for apac; replace the file"):
             read(CASES / "unknown_codec.m4a")

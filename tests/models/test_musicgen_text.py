@@ -68,7 +68,7 @@ def test_other_conditioners_are_refused_by_name(folder: Path) -> None:
             "{description: {model: t5, t5: {name: t5-base, speed: 3}}}",
             r"unknown key 'conditioners\.description\.t5\.speed'",
         ),
-        ("{description: {model: t5, t5: {}}}", "does not describe a model"),
+        ("{description: {model: t5, t5: {}}}", r"conditioners\.description\.t5\.name is missing"),
     ):
         text = "\n".join(_without(package["xp.cfg"], "conditioners")) + f"\nconditioners: {node}\n"
         torch.save({**package, "xp.cfg": text}, folder / "state_dict.bin")
