@@ -79,6 +79,9 @@ class MusicGen(BaseGenModel):
         cfg_coef: float = 3.0,
         two_step_cfg: bool = False,
         extend_stride: float | None = None,
+        min_p: float = 0.0,
+        cool: float = 1.0,
+        repetition: float = 0.0,
     ) -> None:
         """Set how to generate.
 
@@ -93,11 +96,15 @@ class MusicGen(BaseGenModel):
             extend_stride: beyond the model's reach, seconds each further window adds; the rest of the window is the
                 context it continues. None is the smaller of 18 s and 60 % of the reach, which are also taken where it
                 is not below the reach.
+            min_p: keep tokens with at least this share of the likeliest one's probability (arXiv 2407.01082); 0 is off.
+            cool: the temperature of codebook k, the first is 0, is temperature * cool^k; 1 is off.
+            repetition: nats that a code of the first codebook loses where it fills the last second, and in proportion;
+                0 is off. These three in full, and what comes before what: see `Sampling`.
         Raises:
             UserError: a value that makes no sense.
         """
         try:
-            Sampling(temperature, top_k, top_p, greedy=not use_sampling)
+            Sampling(temperature, top_k, top_p, min_p, cool, repetition, greedy=not use_sampling)
         except ValueError as error:
             raise BadArgument(str(error)) from error
         if not 0 < duration < float("inf"):
@@ -115,6 +122,9 @@ class MusicGen(BaseGenModel):
             "temp": temperature,
             "top_k": top_k,
             "top_p": top_p,
+            "min_p": min_p,
+            "cool": cool,
+            "repetition": repetition,
             "cfg_coef": cfg_coef,
             "two_step_cfg": two_step_cfg,
         }
