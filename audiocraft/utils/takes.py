@@ -14,7 +14,7 @@ import struct
 import sys
 import tempfile
 import typing as tp
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 if tp.TYPE_CHECKING:
@@ -80,6 +80,46 @@ class Sampling:
             raise ValueError(
                 f"repetition {self.repetition:g} does not work; it must lie in -{MOST_NATS} .. {MOST_NATS} (0 is off)"
             )
+
+
+# What a model may say of itself: all but `greedy`, with which every take would be the same.
+KNOBS = {knob.name: knob for knob in fields(Sampling) if knob.name != "greedy"}
+
+
+def own_knobs(told: tp.Any) -> tuple[dict[str, tp.Any], list[str]]:
+    """The knobs a model comes with, out of what its config or its player.json says under `sampling`.
+
+    Returns:
+        Name → value of those that work, and for each other one what is wrong with it. None stands for nothing said.
+    """
+    good: dict[str, tp.Any] = {}
+    wrong = []
+    for name, value in told.items() if hasattr(told, "items") else [] if told is None else [("", told)]:
+        if value is None:
+            continue
+        try:
+            if name not in KNOBS:
+                raise ValueError(f"known are {', '.join(KNOBS)}")
+            exact: tp.Any = (int if name == "top_k" else float)(value)
+            if isinstance(value, (bool, str)) or exact != value:
+                raise ValueError(f"not {'a whole' if name == 'top_k' else 'a'} number")
+            Sampling(**{name: exact})
+            good[name] = exact
+        except (TypeError, ValueError, OverflowError) as error:
+            wrong.append(f"sampling{'.' if name else ''}{name} is {value!r:.60} ({error})")
+    return good, wrong
+
+
+def chosen(given: tp.Mapping[str, tp.Any], own: tp.Mapping[str, tp.Any]) -> Sampling:
+    """Which knobs a model is played with: what is given and not None; else what it comes with (`own_knobs`); else the
+    defaults of `Sampling`. A `top_k` that is given counts: the model's own `top_p` would rule it out, and gives way.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    ruled_out = {"top_p"} if "top_k" in given else set()
+    return Sampling(**{name: value for name, value in own.items() if name not in ruled_out} | given)
 
 
 def most_seconds(rate: int, channels: int) -> int:
