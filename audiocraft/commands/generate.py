@@ -17,7 +17,7 @@ if tp.TYPE_CHECKING:
 
 
 def generate(
-    model: options.Model,
+    model: options.Model = options.SHIPPED_MODEL,
     out: options.Takes = Path("takes"),
     num: options.Num = 4,
     duration: options.Duration = 10.0,

@@ -30,6 +30,7 @@ Seed = tp.Annotated[
 
 # Of playing a model.
 Model = tp.Annotated[str, typer.Argument(help="Model folder, run (signature or folder), or hub id.")]
+SHIPPED_MODEL = "//pretrained/jungle_pico"
 Duration = tp.Annotated[float, typer.Option("--duration", help="Seconds, a prompt included.")]
 Temperature = tp.Annotated[float | None, _knob("temperature")]
 TopK = tp.Annotated[int | None, _knob("top_k")]

@@ -14,7 +14,7 @@ from . import options
 
 
 def stream(
-    model: options.Model,
+    model: options.Model = options.SHIPPED_MODEL,
     out: tp.Annotated[
         Path, typer.Option("--out", help="New WAV file, or a pipe; '-' is the standard output, for a player.")
     ] = Path("-"),
