@@ -116,7 +116,8 @@ def check_graphs(device: torch.device) -> str:
     told = []
     for precision in ("float32", "auto") if device.type == "cuda" else ("float32",):
         playing = FastLM(lm, precision)
-        for params in (SamplingParams(use_sampling=False), SamplingParams()):
+        knobs = SamplingParams(min_p=0.02, cool=0.9, repetition=3.0)
+        for params in (SamplingParams(use_sampling=False), SamplingParams(), knobs):
             graphs = TokenDecoder(playing, params, graphs=True, spans=True)
             eager = TokenDecoder(playing, params, graphs=False, spans=device.type == "cuda")
             states = [decoder.start(num_samples=3, frames=600, seed=7) for decoder in (graphs, eager)]
@@ -129,7 +130,7 @@ def check_graphs(device: torch.device) -> str:
                 while state.step < state.num_steps:
                     decoder.step(state)
             expected = eager.codes(states[1])
-            kind = "greedy" if params.greedy else "sampled"
+            kind = "with all knobs" if params is knobs else "greedy" if params.greedy else "sampled"
             for name, state in zip(("", " after a copy", " after a save"), [states[0], *others]):
                 assert torch.equal(graphs.codes(state), expected), f"{precision} {kind} differs{name}"
             alone = (graphs.codes(others[2]) == expected[2:]).float().mean().item()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..utils.config import add_peer_keys, literal
+from ..utils.takes import own_knobs
 
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -174,6 +175,8 @@ def export_config(cfg: "DictConfig") -> str:
         node, name = _parent(content, key)
         if node.get(name) == ours:
             node[name] = theirs
+    if not any(value is not None for value in _parent(content, "sampling.temperature")[0].values()):
+        content.pop("sampling", None)  # nothing is said
     if "transformer_lm" in content:
         content["conditioners"] = content.get("conditioners") or {}
     return OmegaConf.to_yaml(OmegaConf.create(content))
@@ -190,6 +193,19 @@ def _parent(content: tp.Any, key: str) -> tuple[dict[str, tp.Any], str]:
 def with_codec(text: str, name: str) -> str:
     """A language model's config, YAML text, that names this codec."""
     return with_value(text, "compression_model_checkpoint", literal(name))
+
+
+def with_sampling(text: str, knobs: tp.Mapping[str, tp.Any]) -> str:
+    """A language model's config, YAML text, with these knobs of the sampler as the model's own, beside those it has.
+
+    Raises:
+        UserError: a knob that there is not, or a value out of range.
+    """
+    good, wrong = own_knobs(knobs)
+    if wrong:
+        raise UserError(f"{wrong[0]}; give others")
+    held, _ = own_knobs(_plain(parse(text), "the config").get("sampling"))
+    return with_value(text, "sampling", held | good)
 
 
 def with_value(text: str, key: str, value: tp.Any) -> str:

@@ -1,6 +1,6 @@
 """From a name to the file that holds a model's weights.
 
-A name is one of: a folder or file; `//pretrained/NAME` (a codec that ships here or on the hub, or a local path);
+A name is one of: a folder or file; `//pretrained/NAME` (what ships here or on the hub, or a local path);
 `//sig/SIG` or a bare signature (a run of this project); `//reference/PATH` (under the team's reference folder); a hub
 id such as `facebook/musicgen-small`; an https address.
 
@@ -80,7 +80,7 @@ def find_lm(name: str | Path, cache_dir: str | None = None) -> Path:
     Raises:
         UserError: nothing by that name, or no hub.
     """
-    return _find(str(name), _LM, cache_dir)
+    return _find(_placed(str(name)), _LM, cache_dir)
 
 
 def find_codec(name: str | Path, cache_dir: str | None = None) -> Path:
@@ -90,18 +90,27 @@ def find_codec(name: str | Path, cache_dir: str | None = None) -> Path:
     Raises:
         UserError: nothing by that name, or no hub.
     """
-    text = str(name)
-    # With the prefix, what ships here comes before a folder that happens to have its name.
-    if (text.startswith("//pretrained/") or not Path(text).expanduser().exists()) and (shipped := shipped_codec(text)):
-        return shipped / WEIGHTS_FILE
-    return _find(text, _CODEC, cache_dir)
+    return _find(_placed(str(name)), _CODEC, cache_dir)
 
 
 def shipped_codec(name: str) -> Path | None:
     """The folder of a codec that ships here."""
+    folder = _shipped(name)
+    return folder if folder and "transformer_lm" not in read_config(folder / CONFIG_FILE) else None
+
+
+def _shipped(name: str) -> Path | None:
+    """The folder of a model or codec that ships here."""
     bare = name.removeprefix("//pretrained/")
     folder = resource_dir("assets") / bare
     return folder if re.fullmatch(r"\w+", bare) and (folder / WEIGHTS_FILE).is_file() else None
+
+
+def _placed(name: str) -> str:
+    """The name; of what ships here its folder, which with the prefix comes before one that happens to have its name."""
+    if name.startswith("//pretrained/") or not Path(name).expanduser().exists():
+        return str(_shipped(name) or name)
+    return name
 
 
 def _find(name: str, kind: _Kind, cache_dir: str | None) -> Path:
@@ -126,6 +135,8 @@ def _find(name: str, kind: _Kind, cache_dir: str | None) -> Path:
             f"there is no run {text} with a checkpoint in {runs}; start in the folder where it was trained, "
             "or set AUDIOCRAFT_DORA_DIR to its outputs"
         )
+    if re.fullmatch(r"//pretrained/\w+", name):
+        raise NoModel(f"nothing that ships here is called {text}; {kind.ways_out}")
     raise NoModel(f"there is no model {name!r}: no such file, folder, run or hub name; {kind.ways_out}")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from ..errors import UserError
+from ..utils.takes import KNOBS, own_knobs
 from . import options
 
 
@@ -41,11 +42,19 @@ def export(
     epoch: tp.Annotated[
         int | None, typer.Option("--epoch", help="Take the checkpoint kept for this epoch (checkpoint.save_every).")
     ] = None,
+    sampling: tp.Annotated[
+        str | None,
+        typer.Option(
+            "--sampling",
+            help=f"What it plays with unless told otherwise, as temperature=0.9,min_p=0.05; of {', '.join(KNOBS)}.",
+        ),
+    ] = None,
     replace: options.Replace = False,
 ) -> None:
     """Write a run as a model folder that plays here and in audiocraft, or a model in another layout."""
+    knobs = _knobs(sampling)
     if format == "onnx":
-        _export_player(model, out, quantize or "int8", state, epoch, replace)
+        _export_player(model, out, quantize or "int8", state, epoch, replace, knobs)
         return
 
     from ..checkpoints.locate import WEIGHTS_FILE
@@ -55,7 +64,7 @@ def export(
         raise UserError(f"there is no format {format!r}; choose one of {', '.join((*FORMATS, 'onnx'))}")
     if quantize is not None:
         raise UserError(f"--quantize goes with --format onnx, not {format or 'the others'}; leave it out")
-    folder = export_model(model, out, state, epoch, replace, format)
+    folder = export_model(model, out, state, epoch, replace, format, knobs)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.suffix in (".bin", ".safetensors")) / 2**20
     typer.echo(f"{folder}: {size:.1f} MiB")
     if (folder / WEIGHTS_FILE).is_file():
@@ -65,7 +74,29 @@ def export(
         typer.echo(f"listen: python -m audiocraft generate {shlex.quote(str(folder))} --duration 10 --num 4 {takes}")
 
 
-def _export_player(model: str, out: Path, quantize: str, state: str | None, epoch: int | None, replace: bool) -> None:
+def _knobs(text: str | None) -> dict[str, float]:
+    """`NAME=NUMBER,…` → the knobs. Raises UserError where it is not that."""
+    knobs: dict[str, float] = {}
+    for part in text.split(",") if text else ():
+        name, _, value = part.partition("=")
+        try:
+            knobs[name.strip()] = float(value)
+        except ValueError as error:
+            raise UserError(f"--sampling {part.strip()} says nothing; write temperature=0.9,min_p=0.05") from error
+    if wrong := own_knobs(knobs)[1]:
+        raise UserError(f"--sampling does not work: {wrong[0]}")
+    return knobs
+
+
+def _export_player(
+    model: str,
+    out: Path,
+    quantize: str,
+    state: str | None,
+    epoch: int | None,
+    replace: bool,
+    knobs: dict[str, float],
+) -> None:
     try:
         from ..onnx_player.export import export_named_player
     except ModuleNotFoundError as error:
@@ -73,7 +104,7 @@ def _export_player(model: str, out: Path, quantize: str, state: str | None, epoc
             raise
         raise UserError("--format onnx needs the package onnx; run: pip install onnx onnxruntime") from error
 
-    folder = export_named_player(model, out, quantize, state, epoch, replace)
+    folder = export_named_player(model, out, quantize, state, epoch, replace, knobs)
     size = sum(file.stat().st_size for file in folder.glob("*.weights")) / 2**20
     typer.echo(f"{folder}: {size:.1f} MiB")
     player = shlex.quote(str(folder / "player.py"))

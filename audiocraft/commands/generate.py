@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from ..errors import UserError
-from ..utils.takes import Sampling
+from ..utils.takes import chosen
 from . import options
 
 if tp.TYPE_CHECKING:
@@ -17,15 +17,18 @@ if tp.TYPE_CHECKING:
 
 
 def generate(
-    model: options.Model,
+    model: options.Model = options.SHIPPED_MODEL,
     out: options.Takes = Path("takes"),
     num: options.Num = 4,
     duration: options.Duration = 10.0,
     seed: options.Seed = None,
-    temperature: options.Temperature = Sampling.temperature,
-    top_k: options.TopK = Sampling.top_k,
-    top_p: options.TopP = Sampling.top_p,
-    greedy: options.Greedy = Sampling.greedy,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    min_p: options.MinP = None,
+    cool: options.Cool = None,
+    repetition: options.Repetition = None,
+    greedy: options.Greedy = False,
     prompt: options.Prompt = None,
     prompt_duration: options.PromptDuration = None,
     text: options.Text = None,
@@ -38,7 +41,9 @@ def generate(
     format: tp.Annotated[str, typer.Option("--format", help="wav, flac, ogg or mp3.")] = "wav",
 ) -> None:
     """Generate sound. Every take gets the next free number, and a JSON with its seed and settings."""
-    asked = Asked(model, duration, sampling(temperature, top_k, top_p, greedy), prompt, prompt_duration, text, cfg)
+    knobs = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "cool": cool}
+    knobs |= {"repetition": repetition, "greedy": greedy}
+    asked = Asked(model, duration, knobs, prompt, prompt_duration, text, cfg)
 
     import torch
 
@@ -46,17 +51,14 @@ def generate(
 
     written_suffix(format)  # asked before anything is made
     musicgen, start = asked.load(device, precision)
-    facts = {**_model_facts(model, musicgen), "settings": asked.settings, "text": text, "prompt": start and start.facts}
+    facts = {
+        **_model_facts(model, musicgen),
+        "settings": musicgen.settings,
+        "text": text,
+        "prompt": start and start.facts,
+    }
     facts |= {"device": str(musicgen.device), "precision": musicgen.precision, "torch": torch.__version__}
     _make(musicgen, num, options.drawn(seed), batch_size, text, start, facts, out, format)
-
-
-def sampling(temperature: float, top_k: int, top_p: float, greedy: bool) -> Sampling:
-    """The knobs of the sampler. Raises UserError for a value out of range."""
-    try:
-        return Sampling(temperature, top_k, top_p, greedy)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 class Prompt(tp.NamedTuple):
@@ -69,7 +71,7 @@ class Prompt(tp.NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What a model is to play.
+    """What a model is to play; `knobs` are those of the sampler by name, None where they were not given.
 
     Raises:
         UserError: what can be told before anything is loaded.
@@ -77,7 +79,7 @@ class Asked:
 
     model: str
     duration: float
-    sampling: Sampling
+    knobs: dict[str, tp.Any]
     prompt: Path | None
     prompt_duration: float | None
     text: str | None
@@ -86,12 +88,10 @@ class Asked:
     def __post_init__(self) -> None:
         if self.prompt is None and self.prompt_duration is not None:
             raise UserError("--prompt-duration needs a --prompt FILE; give one, or leave it out")
-
-    @property
-    def settings(self) -> dict[str, tp.Any]:
-        """As `MusicGen.set_generation_params` takes them, and as a take's JSON says them."""
-        knobs = vars(self.sampling) | {"use_sampling": not self.sampling.greedy, "cfg_coef": self.cfg}
-        return {"duration": self.duration, **{key: value for key, value in knobs.items() if key != "greedy"}}
+        try:
+            chosen(self.knobs, {})
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def load(self, device: str, precision: str) -> "tuple[MusicGen, Prompt | None]":
         """The model, with its settings, and what it continues."""
@@ -100,7 +100,10 @@ class Asked:
         musicgen = MusicGen.get_pretrained(self.model, device, precision)
         if self.text is not None and not musicgen.lm.condition_provider.text_conditions:
             raise UserError(f"{self.model} was trained without text; leave --text out")
-        musicgen.set_generation_params(**self.settings)
+        knobs = {name: value for name, value in self.knobs.items() if name != "greedy"}
+        musicgen.set_generation_params(
+            use_sampling=not self.knobs.get("greedy"), duration=self.duration, cfg_coef=self.cfg, **knobs
+        )
         return musicgen, self._read_prompt(self.prompt) if self.prompt else None
 
     def _read_prompt(self, path: Path) -> Prompt:

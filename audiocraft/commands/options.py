@@ -2,15 +2,19 @@
 
 import math
 import typing as tp
-from dataclasses import fields
 from pathlib import Path
 
 import typer
 
 from ..errors import UserError
-from ..utils.takes import Sampling
+from ..utils.takes import KNOBS
 
-_KNOBS = {knob.name: knob.metadata["help"] for knob in fields(Sampling)}
+
+def _knob(name: str) -> tp.Any:
+    """An option that is None unless given: a model may have its own."""
+    default = f" Default: the model's own, else {KNOBS[name].default:g}."
+    return typer.Option(f"--{name.replace('_', '-')}", help=KNOBS[name].metadata["help"] + default)
+
 
 Device = tp.Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Folder = tp.Annotated[Path, typer.Argument(help="Folder of audio files.")]
@@ -26,11 +30,15 @@ Seed = tp.Annotated[
 
 # Of playing a model.
 Model = tp.Annotated[str, typer.Argument(help="Model folder, run (signature or folder), or hub id.")]
+SHIPPED_MODEL = "//pretrained/jungle_pico"
 Duration = tp.Annotated[float, typer.Option("--duration", help="Seconds, a prompt included.")]
-Temperature = tp.Annotated[float, typer.Option("--temperature", help=_KNOBS["temperature"])]
-TopK = tp.Annotated[int, typer.Option("--top-k", help=_KNOBS["top_k"])]
-TopP = tp.Annotated[float, typer.Option("--top-p", help=_KNOBS["top_p"])]
-Greedy = tp.Annotated[bool, typer.Option("--greedy", help=_KNOBS["greedy"])]
+Temperature = tp.Annotated[float | None, _knob("temperature")]
+TopK = tp.Annotated[int | None, _knob("top_k")]
+TopP = tp.Annotated[float | None, _knob("top_p")]
+MinP = tp.Annotated[float | None, _knob("min_p")]
+Cool = tp.Annotated[float | None, _knob("cool")]
+Repetition = tp.Annotated[float | None, _knob("repetition")]
+Greedy = tp.Annotated[bool, typer.Option("--greedy", help="Always the likeliest code; every take is the same.")]
 Prompt = tp.Annotated[Path | None, typer.Option("--prompt", help="Audio file to continue.")]
 PromptDuration = tp.Annotated[
     float | None, typer.Option("--prompt-duration", help="Use that many seconds of it (default: at most half).")

@@ -9,22 +9,25 @@ import typer
 
 from ..errors import UserError
 from ..utils.files import disk_told
-from ..utils.takes import Sampling, drop_stdout, most_seconds, open_sound, to_pcm, wav_header
+from ..utils.takes import drop_stdout, most_seconds, open_sound, to_pcm, wav_header
 from . import options
 
 
 def stream(
-    model: options.Model,
+    model: options.Model = options.SHIPPED_MODEL,
     out: tp.Annotated[
         Path, typer.Option("--out", help="New WAV file, or a pipe; '-' is the standard output, for a player.")
     ] = Path("-"),
     raw: tp.Annotated[bool, typer.Option("--raw", help="16-bit samples without a WAV header.")] = False,
     duration: options.Duration = 60.0,
     seed: options.Seed = None,
-    temperature: options.Temperature = Sampling.temperature,
-    top_k: options.TopK = Sampling.top_k,
-    top_p: options.TopP = Sampling.top_p,
-    greedy: options.Greedy = Sampling.greedy,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    min_p: options.MinP = None,
+    cool: options.Cool = None,
+    repetition: options.Repetition = None,
+    greedy: options.Greedy = False,
     prompt: options.Prompt = None,
     prompt_duration: options.PromptDuration = None,
     text: options.Text = None,
@@ -34,10 +37,12 @@ def stream(
     precision: options.Precision = "auto",
 ) -> None:
     """Make one piece of any length and give out its sound (16 bits) while it is being made: `| ffplay -nodisp -i -`."""
-    from .generate import Asked, sampling
+    from .generate import Asked
 
     _check_out(out)
-    asked = Asked(model, duration, sampling(temperature, top_k, top_p, greedy), prompt, prompt_duration, text, cfg)
+    knobs = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "cool": cool}
+    knobs |= {"repetition": repetition, "greedy": greedy}
+    asked = Asked(model, duration, knobs, prompt, prompt_duration, text, cfg)
 
     from ..models.genmodel import count_frames
 

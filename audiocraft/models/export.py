@@ -21,7 +21,7 @@ from .. import __version__
 from ..checkpoints import local_t5, locate
 from ..checkpoints.card import CARD_FILE
 from ..checkpoints.checkpoint import numbered_checkpoints, resolve_checkpoint_path
-from ..checkpoints.configs import export_config, package_config, parse, with_codec, with_value
+from ..checkpoints.configs import export_config, package_config, parse, with_codec, with_sampling, with_value
 from ..checkpoints.layouts import MODEL_FILES, ModelContent, is_ours, peer_files, safetensors_files, saving, text_file
 from ..checkpoints.locate import CODEC_FILE, CONFIG_FILE, LM_FILE, WEIGHTS_FILE
 from ..checkpoints.packages import Package, codec_of, codec_package, load_lm_model_ckpt, read_content
@@ -91,6 +91,7 @@ def export_model(
     epoch: int | None = None,
     replace: bool = False,
     format: str | None = None,
+    sampling: tp.Mapping[str, tp.Any] | None = None,
 ) -> Path:
     """Write a run, or a model of any layout, as a model folder.
 
@@ -101,16 +102,22 @@ def export_model(
         epoch: of a run: take the checkpoint kept for this epoch (1 is the first); None takes the last one.
         replace: also replace another model in that folder.
         format: `peer` or `safetensors`; None for `peer` where the peer can decode it.
+        sampling: knobs of the sampler (`audiocraft.utils.takes.Sampling`, but `greedy`) that the model is to come with,
+            over those of its config (`sampling`), which come along.
     Returns:
         The folder.
     Raises:
-        UserError: no such model, epoch, state or format, one that the peer cannot decode in its format, another model
-            in the folder, a damaged file, a full disk.
+        UserError: no such model, epoch, state, format or knob, one that the peer cannot decode in its format, another
+            model in the folder, a damaged file, a full disk.
     """
     if format is not None and format not in FORMATS:
         raise UserError(f"there is no format {format!r}; choose one of {', '.join(FORMATS)}")
     out_dir = Path(out_dir)
     content = read_model(model, state, epoch)
+    if sampling:
+        if content.lm is None:
+            raise UserError(f"{model} is a codec and chooses no codes; leave sampling out")
+        content.lm["xp.cfg"] = with_sampling(content.lm["xp.cfg"], sampling)
     if format == "peer" and is_ours(content.codec):
         raise UserError(
             f"audiocraft has no codec of the kind that {model} decodes with; use --format safetensors or onnx, or "

@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..modules.attributes import ConditioningAttributes, drop_all_conditions
 from ..modules.codebooks_patterns import Pattern
 from ..modules.conditioners import FusedConditions
-from ..modules.sampling import SamplingParams, choose, clip_uniforms
+from ..modules.sampling import SamplingParams, choose, clip_uniforms, penalise_recent
 from ..utils.device import fork_guard
 from .fast import FastLM
 from .graphs import graphs_wanted, run_step
@@ -159,6 +159,8 @@ class TokenDecoder:
         codes = state.sequence.index_select(2, state.at - 1).clamp_(min=0)  # NO_CODE has no embedding
         logits = self._logits(state, codes)
         uniforms = None if state.uniforms is None else state.uniforms.index_select(1, state.at)[:, 0]
+        if self.params.repetition:
+            logits = penalise_recent(logits, state.sequence, state.at, self.params.repetition)
         # Not looked at here, where a GPU would be waited for, but when codes are read.
         new = choose(logits, uniforms, self.params).where(logits.float().sum(-1).isfinite(), NO_CODE)
         held = state.sequence.index_select(2, state.at)[..., 0]

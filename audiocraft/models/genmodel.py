@@ -1,5 +1,6 @@
 """What every generating model does: hold a codec and a language model that fit, turn tokens into sound."""
 
+import logging
 import sys
 import typing as tp
 from abc import ABC, abstractmethod
@@ -11,6 +12,7 @@ from ..checkpoints.configs import trained_rate, trained_reach
 from ..errors import UserError
 from ..modules.conditioners import ConditioningAttributes
 from ..utils.device import fork_guard
+from ..utils.takes import own_knobs
 from .codec import CompressionModel
 from .lm import LMModel
 
@@ -20,6 +22,8 @@ if tp.TYPE_CHECKING:
     from .playback import Playback
     from .stream import Streamer, StreamState
     from .windows import SongDecoder, SongState
+
+logger = logging.getLogger(__name__)
 
 ProgressCallback = tp.Callable[[int, int], None]
 DEFAULT_MAX_DURATION = 30.0
@@ -114,6 +118,10 @@ class BaseGenModel(ABC):
         # Where the weights came from ("model", "codec"), for those who write down what made a sound.
         self.files: dict[str, str] = {}
         self.generation_params: dict[str, tp.Any] = {}
+        # The sampler's knobs that the model comes with; they count where nothing else is given.
+        self.own_sampling, wrong = own_knobs(None if self.cfg is None else self.cfg.get("sampling"))
+        for each in wrong:
+            logger.warning("%s: in the model's config %s; it is left out", name, each)
         self._progress_callback: ProgressCallback | None = None
         self._playback: Playback | None = None
         self.set_generation_params()

@@ -273,6 +273,9 @@ class LMModel(NoHiddenState, nn.Module):
         check: bool = False,
         callback: Callable[[int, int], None] | None = None,
         seed: int | None = None,
+        min_p: float = 0.0,
+        cool: float = 1.0,
+        repetition: float = 0.0,
     ) -> Tensor:
         """Draw codes.
 
@@ -281,7 +284,7 @@ class LMModel(NoHiddenState, nn.Module):
             conditions: one per clip, or none.
             num_samples: B, where neither prompt nor conditions say it; 1 if nothing does.
             max_gen_len: F, frames of the result, prompt included.
-            use_sampling, temp, top_k, top_p: see `SamplingParams`.
+            use_sampling, temp, top_k, top_p, min_p, cool, repetition: see `SamplingParams`.
             cfg_coef: classifier-free guidance: logits = u + (c - u) * cfg_coef; None is the model's. Models
                 without conditions have nothing to guide.
             two_step_cfg: conditional and unconditional halves one after the other: less memory, the same result.
@@ -302,7 +305,7 @@ class LMModel(NoHiddenState, nn.Module):
 
         if self.training:
             raise BadArgument("generate needs the model in evaluation mode; call .eval() first")
-        params = SamplingParams(use_sampling, temp, top_k, top_p)
+        params = SamplingParams(use_sampling, temp, top_k, top_p, min_p, cool, repetition)
         decoder = TokenDecoder(self, params, cfg_coef)
         two_step = self.two_step_cfg if two_step_cfg is None else two_step_cfg
         state = decoder.start(prompt, conditions, num_samples, max_gen_len, two_step, seed)

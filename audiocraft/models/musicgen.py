@@ -10,7 +10,7 @@ import torch
 from ..errors import BadArgument, UserError
 from ..utils import left_out
 from ..utils.device import resolve_device
-from ..utils.takes import Sampling
+from ..utils.takes import chosen
 from .genmodel import BaseGenModel
 
 # Short names of the peer's models on the hub.
@@ -72,15 +72,21 @@ class MusicGen(BaseGenModel):
     def set_generation_params(
         self,
         use_sampling: bool = True,
-        top_k: int = 250,
-        top_p: float = 0.0,
-        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        temperature: float | None = None,
         duration: float = 30.0,
         cfg_coef: float = 3.0,
         two_step_cfg: bool = False,
         extend_stride: float | None = None,
+        min_p: float | None = None,
+        cool: float | None = None,
+        repetition: float | None = None,
     ) -> None:
         """Set how to generate.
+
+        Of `top_k`, `top_p`, `temperature`, `min_p`, `cool` and `repetition`, None is the model's own (`own_sampling`),
+        else 250, 0, 1, 0, 1 and 0; see `audiocraft.utils.takes.chosen`.
 
         Args:
             use_sampling: draw each token from its distribution; False takes the likeliest (greedy).
@@ -93,11 +99,17 @@ class MusicGen(BaseGenModel):
             extend_stride: beyond the model's reach, seconds each further window adds; the rest of the window is the
                 context it continues. None is the smaller of 18 s and 60 % of the reach, which are also taken where it
                 is not below the reach.
+            min_p: keep tokens with at least this share of the likeliest one's probability (arXiv 2407.01082); 0 is off.
+            cool: the temperature of codebook k, the first is 0, is temperature * cool^k; 1 is off.
+            repetition: nats that a code of the first codebook loses where it fills the last second, and in proportion;
+                0 is off. These three in full, and what comes before what: see `Sampling`.
         Raises:
             UserError: a value that makes no sense.
         """
         try:
-            Sampling(temperature, top_k, top_p, greedy=not use_sampling)
+            knobs = {"top_k": top_k, "top_p": top_p, "temperature": temperature}
+            knobs |= {"min_p": min_p, "cool": cool, "repetition": repetition}
+            sampling = chosen({**knobs, "greedy": not use_sampling}, self.own_sampling)
         except ValueError as error:
             raise BadArgument(str(error)) from error
         if not 0 < duration < float("inf"):
@@ -112,9 +124,19 @@ class MusicGen(BaseGenModel):
         self.extend_stride = extend_stride
         self.generation_params = {
             "use_sampling": use_sampling,
-            "temp": temperature,
-            "top_k": top_k,
-            "top_p": top_p,
+            "temp": sampling.temperature,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+            "min_p": sampling.min_p,
+            "cool": sampling.cool,
+            "repetition": sampling.repetition,
             "cfg_coef": cfg_coef,
             "two_step_cfg": two_step_cfg,
         }
+
+    @property
+    def settings(self) -> dict[str, tp.Any]:
+        """What was set last and is used next, as `set_generation_params` takes it."""
+        names = {"temp": "temperature"}
+        params = {names.get(name, name): value for name, value in self.generation_params.items()}
+        return {"duration": self.duration, **params, "extend_stride": self.extend_stride}

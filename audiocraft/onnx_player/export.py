@@ -74,6 +74,8 @@ def export_player(model: MusicGen, out_dir: str | Path, quantize: str = "int8", 
         "stride_frames": model.stride_frames(window),
         **parts.facts,
     }
+    if model.own_sampling:
+        facts["sampling"] = model.own_sampling
     with _telling(out_dir):
         _write(out_dir, {"lm": lm_graph(lm, quantize, window + max(delays)), **parts.graphs}, parts, facts)
     return out_dir
@@ -86,15 +88,17 @@ def export_named_player(
     state: str | None = None,
     epoch: int | None = None,
     replace: bool = False,
+    sampling: tp.Mapping[str, tp.Any] | None = None,
 ) -> Path:
     """As `export_player`, for a model by its name: a folder, a run or a hub id.
 
     Args:
-        state, epoch: of a run, see `audiocraft.models.export.export_model`.
+        state, epoch, sampling: see `audiocraft.models.export.export_model`.
     """
     _check_free(Path(out_dir), replace)
     with tempfile.TemporaryDirectory() as temporary:
-        source = name if state is None and epoch is None else str(export_model(name, temporary, state, epoch))
+        written = state is not None or epoch is not None or sampling
+        source = str(export_model(name, temporary, state, epoch, sampling=sampling)) if written else name
         model = MusicGen.get_pretrained(source, "cpu")
         model.name = name
         return export_player(model, out_dir, quantize, replace)

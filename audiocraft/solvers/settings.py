@@ -6,6 +6,7 @@ import typing as tp
 from omegaconf import DictConfig, OmegaConf
 
 from ..errors import UserError
+from ..utils.takes import KNOBS, own_knobs
 
 T = tp.TypeVar("T")
 
@@ -42,6 +43,11 @@ def _choice(*names: str) -> Rule:
     return Rule(f"choose one of {', '.join(names)}", lambda value: value in names)
 
 
+def _own_knob(name: str) -> Rule:
+    option = name.replace("_", "-")
+    return Rule(f"this takes what `generate --{option}` takes, or null", lambda value: not own_knobs({name: value})[1])
+
+
 _ABOVE_0 = Rule("this takes a number above 0", lambda value: _is_number(value) and value > 0)
 SPLITS = ("train", "valid", "evaluate", "generate")
 # Keys that a solver does not have are passed over.
@@ -72,6 +78,7 @@ _RULES: dict[str, Rule] = {
     "generate.lm.gen_duration": _or_null(_number()),
     "generate.audio.format": _choice("wav", "flac", "ogg", "mp3"),
     "generate.audio.strategy": _choice("peak", "clip", "rms", "loudness", "none"),
+    **{f"sampling.{name}": _own_knob(name) for name in KNOBS},
     "evaluate.every": _or_null(_whole(0)),
     "checkpoint.save_every": _or_null(_whole(0)),
     "checkpoint.keep_last": _or_null(_whole(0)),

@@ -14,7 +14,7 @@ import struct
 import sys
 import tempfile
 import typing as tp
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 if tp.TYPE_CHECKING:
@@ -24,6 +24,9 @@ if tp.TYPE_CHECKING:
 KNEE = 0.95
 _LARGEST_WAV = 0xFFFFFFFF
 _HEADER = 44
+# Frames that `repetition` looks back: a second of the codecs that ship.
+RECENT = 50
+WARMEST, MOST_NATS = 10, 1000
 _NUMBER = re.compile(r"^take_(\d+)\.")
 
 
@@ -35,6 +38,16 @@ def _knob(default: tp.Any, help: str) -> tp.Any:
 class Sampling:
     """How a code is chosen.
 
+    The order: `repetition` is taken off the logits of the first codebook, all are divided by the codebook's temperature
+    (temperature * cool^k for codebook k, the first is 0), and of that distribution a code is drawn that passes both
+    `min_p` and one of the others: `top_p` where it is above 0, else `top_k`. Each filter looks at the whole
+    distribution, so their order makes no difference, and the likeliest code passes them all.
+
+    `min_p`: arXiv 2407.01082. `repetition`: nats that a code loses in proportion to its share of the first codebook's
+    last `RECENT` frames, as far as the window in progress goes, its context or prompt included: one that was held all
+    the time loses all of it, one that came once next to nothing. A held tone may go on for a while, and what is stuck
+    comes loose. Below 0 it wins as much: sounds stay.
+
     Raises:
         ValueError: a value out of range.
     """
@@ -42,6 +55,11 @@ class Sampling:
     temperature: float = _knob(1.0, "Above 1 wilder, below 1 tamer.")
     top_k: int = _knob(250, "Choose among the k likeliest codes; 0: all.")
     top_p: float = _knob(0.0, "Above 0: the likeliest codes up to this probability.")
+    min_p: float = _knob(0.0, "Above 0: only codes at least so likely, as a share of the likeliest one's probability.")
+    cool: float = _knob(1.0, "Below 1: each further codebook's temperature is so much lower, as a factor.")
+    repetition: float = _knob(
+        0.0, "Above 0: leaves what it has dwelt on for a second, 5 is much; below 0: stays there."
+    )
     greedy: bool = _knob(False, "Always the likeliest code; every take is the same.")
 
     def __post_init__(self) -> None:
@@ -54,6 +72,54 @@ class Sampling:
             raise ValueError(
                 f"top_k {self.top_k} and top_p {self.top_p:g} do not work; top_k is 0 or more, top_p between 0 and 1"
             )
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p {self.min_p:g} does not work; it must lie in 0 (off) .. 1")
+        if not 0 < self.cool <= WARMEST:
+            raise ValueError(f"cool {self.cool:g} does not work; it must be above 0, up to {WARMEST} (1 is off)")
+        if not abs(self.repetition) <= MOST_NATS:
+            raise ValueError(
+                f"repetition {self.repetition:g} does not work; it must lie in -{MOST_NATS} .. {MOST_NATS} (0 is off)"
+            )
+
+
+# What a model may say of itself: all but `greedy`, with which every take would be the same.
+KNOBS = {knob.name: knob for knob in fields(Sampling) if knob.name != "greedy"}
+
+
+def own_knobs(told: tp.Any) -> tuple[dict[str, tp.Any], list[str]]:
+    """The knobs a model comes with, out of what its config or its player.json says under `sampling`.
+
+    Returns:
+        Name → value of those that work, and for each other one what is wrong with it. None stands for nothing said.
+    """
+    good: dict[str, tp.Any] = {}
+    wrong = []
+    for name, value in told.items() if hasattr(told, "items") else [] if told is None else [("", told)]:
+        if value is None:
+            continue
+        try:
+            if name not in KNOBS:
+                raise ValueError(f"known are {', '.join(KNOBS)}")
+            exact: tp.Any = (int if name == "top_k" else float)(value)
+            if isinstance(value, (bool, str)) or exact != value:
+                raise ValueError(f"not {'a whole' if name == 'top_k' else 'a'} number")
+            Sampling(**{name: exact})
+            good[name] = exact
+        except (TypeError, ValueError, OverflowError) as error:
+            wrong.append(f"sampling{'.' if name else ''}{name} is {value!r:.60} ({error})")
+    return good, wrong
+
+
+def chosen(given: tp.Mapping[str, tp.Any], own: tp.Mapping[str, tp.Any]) -> Sampling:
+    """Which knobs a model is played with: what is given and not None; else what it comes with (`own_knobs`); else the
+    defaults of `Sampling`. A `top_k` that is given counts: the model's own `top_p` would rule it out, and gives way.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    ruled_out = {"top_p"} if "top_k" in given else set()
+    return Sampling(**{name: value for name, value in own.items() if name not in ruled_out} | given)
 
 
 def most_seconds(rate: int, channels: int) -> int:

@@ -19,7 +19,6 @@ from audiocraft.data.audio_dataset import AudioDataset, AudioMeta, load_audio_me
 from audiocraft.data.readers import open_audio
 from audiocraft.data.scan import scan_folder
 from audiocraft.errors import UserError
-from audiocraft.utils.takes import Sampling
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +101,7 @@ def test_manifest_of_all_cases(tmp_path, monkeypatch, capfd):
 def test_unknown_codec_is_one_line():
     path = CASES / "unknown_codec.m4a"
     with pytest.raises(UserError, match="no decoder for apac"):
-        Asked("model", 10.0, Sampling(), path, None, None, 3.0)._read_prompt(path)
+        Asked("model", 10.0, {}, path, None, None, 3.0)._read_prompt(path)
     for read in (audio_info, audio_read, audio_blocks):
         with pytest.raises(UnreadableAudio, match=r"unknown_codec.m4a .* no decoder for apac; replace the file"):
             read(path)

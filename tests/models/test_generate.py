@@ -115,10 +115,11 @@ def test_conditions_in_every_way(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(*out)
 
 
+@pytest.mark.parametrize("params", [SamplingParams(), SamplingParams(min_p=0.01, cool=0.9, repetition=9.0)])
 @pytest.mark.parametrize("spans", [False, True])
-def test_many_takes_from_one_moment(spans: bool) -> None:
+def test_many_takes_from_one_moment(spans: bool, params: SamplingParams) -> None:
     lm = tiny_lm(positional_embedding="rope")
-    decoder = TokenDecoder(lm, SamplingParams(), spans=spans)
+    decoder = TokenDecoder(lm, params, spans=spans)
     state = decoder.start(num_samples=1, frames=30, seed=3)
     for _ in range(12):
         decoder.step(state)
@@ -133,6 +134,29 @@ def test_many_takes_from_one_moment(spans: bool) -> None:
     assert torch.equal(fresh[3:], run(decoder, state))  # its own seed goes on as if nothing had happened
     assert torch.equal(run(decoder, moment.take([0], seeds=[71])), fresh[1:2])
     assert moment.step == 13, "branches changed the moment they come from"
+
+
+@pytest.mark.parametrize("pattern", [None, DelayedPatternProvider(4, delays=[1, 1, 2, 3])])
+def test_what_is_stuck_comes_loose(pattern: CodebooksPatternProvider | None) -> None:
+    """A model that holds one code in each codebook; `repetition` acts on the first, after as long as it says."""
+    lm = tiny_lm(pattern)
+    with torch.no_grad():
+        for number, linear in enumerate(lm.linears):
+            linear.weight.zero_()
+            linear.bias.zero_()
+            linear.bias[number], linear.bias[10 + number] = 2.0, 1.0
+    held = torch.arange(4)[:, None].expand(4, 120)
+    for repetition, expected in ((0.0, None), (2.0, 26), (1.5, 34), (-4.0, None)):
+        params = SamplingParams(use_sampling=False, repetition=repetition)
+        decoder = TokenDecoder(lm, params)
+        codes = run(decoder, decoder.start(frames=120))[0]
+        assert torch.equal(codes[1:], held[1:])
+        left = (codes[0] != 0).nonzero()[:1].flatten().tolist()
+        assert left == ([] if expected is None else [expected])
+        assert set(codes[0].tolist()) == ({0} if expected is None else {0, 10})
+        # A prompt's frames count: what was held in it is left as soon.
+        prompt = held[None, :, :10].contiguous()
+        assert torch.equal(run(decoder, decoder.start(prompt, frames=120))[0], codes)
 
 
 def test_takes_of_no_clip_are_refused() -> None:

@@ -102,12 +102,14 @@ def test_what_is_no_seed_is_refused(debug: MusicGen, seed: object) -> None:
         debug.generate_unconditional(1, seed=seed)  # type: ignore[arg-type]
 
 
-def test_windows_see_the_overlap(debug: MusicGen) -> None:
+@pytest.mark.parametrize("repetition", [0.0, 5.0])
+def test_windows_see_the_overlap(debug: MusicGen, repetition: float) -> None:
     """The second window is what the language model makes of the first one's tail."""
-    debug.set_generation_params(duration=3.0, extend_stride=1.0, use_sampling=False)
+    debug.set_generation_params(duration=3.0, extend_stride=1.0, use_sampling=False, repetition=repetition)
     long = tokens(debug, 1)
     window, stride = count_frames(2.0, debug.frame_rate), count_frames(1.0, debug.frame_rate)
-    again = debug.lm.generate(long[..., stride:window], max_gen_len=window, use_sampling=False)
+    greedy = {"use_sampling": False, "repetition": repetition}
+    again = debug.lm.generate(long[..., stride:window], max_gen_len=window, **greedy)  # type: ignore[arg-type]
     assert torch.equal(again, long[..., stride:])
 
 

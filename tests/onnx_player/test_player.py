@@ -30,6 +30,8 @@ from audiocraft.onnx_player.export import export_player
 from .conftest import HOP, RATE, make_codec, make_lm
 
 FRAMES = RATE // HOP
+# Choices by the knobs that are ours.
+MORE = ({"min_p": 0.1}, {"min_p": 0.02, "top_p": 0.9}, {"min_p": 1.0}, {"cool": 0.5, "top_k": 0}, {"cool": 2.0})
 FILES = ("lm.onnx", "sound.onnx", "player.json", "lm.weights", "sound.weights")
 
 
@@ -68,12 +70,17 @@ def drawn(player_code, player, clips: int, seconds: float, seed: int, sampling) 
 @pytest.mark.parametrize("seconds", [0.08, 1.0, 2.0, 7.3])  # two seconds are one window
 @pytest.mark.parametrize(
     "settings",
-    [{"greedy": True}, {}, {"top_k": 7, "temperature": 1.3}, {"top_p": 0.6}, {"top_k": 0}],
-    ids=["greedy", "default", "top_k", "top_p", "all"],
+    [
+        *({"greedy": True}, {}, {"top_k": 7, "temperature": 1.3}, {"top_p": 0.6}, {"top_k": 0}),
+        *({"min_p": 0.3}, {"min_p": 0.2, "top_p": 0.9}, {"cool": 0.6}, {"repetition": 20.0}, {"repetition": -9.0}),
+        {"temperature": 1.4, "top_k": 30, "min_p": 0.05, "cool": 0.9, "repetition": 8.0},
+        {"greedy": True, "repetition": 4.0},
+    ],
+    ids=lambda settings: "-".join(settings) or "default",
 )
 def test_tokens_equal_torch(settings: dict, seconds: float, player, player_code, musicgen: MusicGen):
     sampling = player_code.generation.Sampling(**settings)
-    rest = {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
+    rest = {name: value for name, value in settings.items() if name != "greedy"}
     musicgen.set_generation_params(use_sampling=not sampling.greedy, duration=seconds, **rest)
     _, expected = musicgen.generate_unconditional(2, return_tokens=True, seed=5)
     np.testing.assert_array_equal(drawn(player_code, player, 2, seconds, 5, sampling), expected.numpy())
@@ -95,7 +102,7 @@ def test_uniform_numbers_and_choices_are_those_of_torch(player_code):
     ours, theirs = player_code.generation.uniform_numbers(2**40 + 7, 3, 200, 4), clip_uniforms(2**40 + 7, 3, 200, 4)
     np.testing.assert_array_equal(ours, theirs.numpy())
     logits = 3 * torch.randn(3, 200, 4, 60, generator=torch.Generator().manual_seed(0))
-    for settings in ({}, {"top_k": 5}, {"top_p": 0.8}, {"top_p": 1.0}, {"top_k": 0}, {"top_k": 1}):
+    for settings in ({}, {"top_k": 5}, {"top_p": 0.8}, {"top_p": 1.0}, {"top_k": 0}, {"top_k": 1}, *MORE):
         expected = choose(logits, theirs, SamplingParams(**settings))
         got = player_code.generation.choose(logits.numpy(), ours, player_code.generation.Sampling(**settings))
         np.testing.assert_array_equal(got, expected.numpy())

@@ -4,6 +4,7 @@ Shapes: B clips, K codebooks, S steps, F codec frames, C channels, T samples.
 """
 
 import contextlib
+import math
 import os
 import sys
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from takes import Sampling
+from takes import RECENT, Sampling
 
 # Far enough apart that the seeds of clip i in window w never meet those of another clip or window.
 WINDOW_SEED_STRIDE = 1 << 40
@@ -77,12 +78,27 @@ def uniform_numbers(seed: int, clips: int, steps: int, n_q: int) -> Array:
     return (np.stack(rows).astype(np.float32) * np.float32(2**-24)).reshape(clips, steps, n_q)
 
 
-def choose(logits: Array, uniforms: Array, sampling: Sampling) -> Array:
-    """Codes [...] from logits [..., card]: each distribution is inverted at its uniform number of [...]."""
+def penalise_recent(logits: Array, recent: Array, repetition: float) -> Array:
+    """Take `repetition` off logits [B, card], in proportion to each code's share of the last `RECENT` ones, [B, n]."""
+    card = logits.shape[-1]
+    counts = np.stack([np.bincount(row[row < card], minlength=card) for row in recent])
+    return logits - np.float32(repetition) * (counts.astype(np.float32) / np.float32(RECENT))
+
+
+def choose(logits: Array, uniforms: Array, sampling: Sampling, codebooks: tp.Sequence[int] | None = None) -> Array:
+    """Codes [...] from logits [..., card]: each distribution is inverted at its uniform number of [...].
+
+    Args:
+        codebooks: which the last of [...] are; all if not given. What `repetition` takes off is off already.
+    """
     if sampling.greedy:
         return logits.argmax(-1)
-    scaled = logits.reshape(-1, logits.shape[-1]) / np.float32(max(sampling.temperature, LEAST_TEMPERATURE))
+    books = range(uniforms.shape[-1]) if codebooks is None else codebooks
+    temperatures = [max(sampling.temperature * sampling.cool**k, LEAST_TEMPERATURE) for k in books]
+    scaled = (logits / np.array(temperatures, np.float32)[:, None]).reshape(-1, logits.shape[-1])
     kept = _kept(scaled, sampling)
+    if sampling.min_p > 0:
+        kept &= scaled >= scaled.max(-1, keepdims=True) + np.float32(math.log(sampling.min_p))
     # Rows of what is kept, one after another: a fraction of the whole, and one search finds all codes.
     columns = np.nonzero(kept)[1]
     counts = np.count_nonzero(kept, axis=-1)
@@ -190,7 +206,10 @@ def _draw_window(
         with clock.spending("lm"):
             logits = lm.read(cache, sequence[..., cache.length : step])
             if drawn:
-                sequence[:, drawn, step] = choose(logits[:, drawn], uniforms[:, step, drawn], sampling)
+                if sampling.repetition and drawn[0] == 0:
+                    recent = sequence[:, 0, max(0, step - RECENT) : step]
+                    logits[:, 0] = penalise_recent(logits[:, 0], recent, sampling.repetition)
+                sequence[:, drawn, step] = choose(logits[:, drawn], uniforms[:, step, drawn], sampling, drawn)
         ready = step - max(places)
         if ready >= known:
             yield sequence[:, np.arange(n_q), ready + places][..., None]

@@ -25,7 +25,7 @@ from pathlib import Path
 try:
     from engine import FORMAT, Player
     from generation import Clock, PlayerError
-    from takes import Sampling, drop_stdout, open_sound, publish_take, to_pcm, wav_header
+    from takes import Sampling, chosen, drop_stdout, open_sound, own_knobs, publish_take, to_pcm, wav_header
 except ImportError as missing:
     sys.exit(f"error: {missing.name} is missing; pip install numpy onnxruntime")
 
@@ -115,8 +115,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         if isinstance(knob.default, bool):
             add(option, action="store_true", help=knob.metadata["help"])
         else:
-            help = f"{knob.metadata['help']} (default: {knob.default:g})"
-            add(option, type=type(knob.default), default=knob.default, help=help)
+            help = f"{knob.metadata['help']} (default: the model's own, else {knob.default:g})"
+            add(option, type=type(knob.default), help=help)
     add("--stream", nargs="?", const="-", metavar="FILE", help="one take while it is made, to stdout or a file or pipe")
     add("--raw", action="store_true", help="stream samples alone (16 bit, little-endian), without a WAV header")
     add("--batch-size", type=int, help="takes made at once; changes no sound (default: 10)")
@@ -125,7 +125,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def check(args: argparse.Namespace) -> Sampling:
+def check(args: argparse.Namespace) -> None:
     """What can be told before anything is loaded."""
     for name in ("num", "batch_size", "threads"):
         value = getattr(args, name)
@@ -145,8 +145,13 @@ def check(args: argparse.Namespace) -> Sampling:
         raise PlayerError("stdout is closed; pipe it into a player, or give --stream FILE")
     if args.stream == "-" and sys.stdout.isatty():
         raise PlayerError("the sound would go to the terminal; pipe it into a player, or give --stream FILE")
+    knobs(args, {})
+
+
+def knobs(args: argparse.Namespace, own: dict[str, tp.Any]) -> Sampling:
+    """Those that were given, else the model's own."""
     try:
-        return Sampling(**{knob.name: getattr(args, knob.name) for knob in fields(Sampling)})
+        return chosen({knob.name: getattr(args, knob.name) for knob in fields(Sampling)}, own)
     except ValueError as error:
         raise PlayerError(str(error)) from error
 
@@ -162,7 +167,7 @@ def check_writable(path: Path) -> None:
 
 def run(arguments: list[str] | None, clock: Clock) -> None:
     args = parse(arguments)
-    sampling = check(args)
+    check(args)
     if args.timings:
         check_writable(args.timings)
     args.out = args.out or Path("takes")
@@ -171,6 +176,10 @@ def run(arguments: list[str] | None, clock: Clock) -> None:
         args.seed = int.from_bytes(os.urandom(4), "little") >> 1
     player = Player(args.model, args.threads, clock)
     frames = player.frames(args.duration)
+    own, wrong = own_knobs(player.facts.get("sampling"))
+    for each in wrong:
+        print(f"warning: in player.json {each}; it is left out", file=sys.stderr)
+    sampling = knobs(args, own)
     if args.stream:
         stream(player, args.stream, frames, args.seed, sampling, args.raw)
     else:
