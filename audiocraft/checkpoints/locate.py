@@ -1,6 +1,6 @@
 """From a name to the file that holds a model's weights.
 
-A name is one of: a folder or file; `//pretrained/NAME` (a codec that ships here or on the hub, or a local path);
+A name is one of: a folder or file; `//pretrained/NAME` (what ships here or is on the hub, or a local path);
 `//sig/SIG` or a bare signature (a run of this project); `//reference/PATH` (under the team's reference folder); a hub
 id such as `facebook/musicgen-small`; an https address.
 
@@ -80,7 +80,7 @@ def find_lm(name: str | Path, cache_dir: str | None = None) -> Path:
     Raises:
         UserError: nothing by that name, or no hub.
     """
-    return _find(str(name), _LM, cache_dir)
+    return _find(_shipped_first(str(name)), _LM, cache_dir)
 
 
 def find_codec(name: str | Path, cache_dir: str | None = None) -> Path:
@@ -90,18 +90,37 @@ def find_codec(name: str | Path, cache_dir: str | None = None) -> Path:
     Raises:
         UserError: nothing by that name, or no hub.
     """
-    text = str(name)
-    # With the prefix, what ships here comes before a folder that happens to have its name.
-    if (text.startswith("//pretrained/") or not Path(text).expanduser().exists()) and (shipped := shipped_codec(text)):
-        return shipped / WEIGHTS_FILE
-    return _find(text, _CODEC, cache_dir)
+    return _find(_shipped_first(str(name)), _CODEC, cache_dir)
 
 
 def shipped_codec(name: str) -> Path | None:
     """The folder of a codec that ships here."""
+    folder = _shipped(name)
+    return None if folder is None or _is_lm(folder) else folder
+
+
+def shipped_lm(name: str) -> Path | None:
+    """The folder of a language model that ships here, with its codec."""
+    folder = _shipped(name)
+    return folder if folder is not None and _is_lm(folder) else None
+
+
+def _shipped(name: str) -> Path | None:
     bare = name.removeprefix("//pretrained/")
     folder = resource_dir("assets") / bare
     return folder if re.fullmatch(r"\w+", bare) and (folder / WEIGHTS_FILE).is_file() else None
+
+
+def _is_lm(folder: Path) -> bool:
+    return "transformer_lm" in read_config(folder / CONFIG_FILE)
+
+
+def _shipped_first(name: str) -> str:
+    """The folder of what ships here by that name, else the name. A folder that happens to have it comes first, but not
+    with the prefix."""
+    folder = _shipped(name)
+    local = not name.startswith("//pretrained/") and Path(name).expanduser().exists()
+    return name if folder is None or local else str(folder)
 
 
 def _find(name: str, kind: _Kind, cache_dir: str | None) -> Path:
