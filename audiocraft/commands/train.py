@@ -55,12 +55,17 @@ def train(
 ) -> object:
     """Train a model on a folder of audio. The same command again resumes, after Ctrl-C too."""
     recipe = ["solver=musicgen/micro_32khz"]
-    recipe += _anew(scale or "micro", codec) if start is None else _from(start, scale, codec, overrides or [])
+    if start is None:
+        scale = scale or "micro"
+        recipe += _anew(scale, codec)
+    else:
+        scale, begin = _from(start, scale, codec, overrides or [])
+        recipe += begin
     if epochs is not None:
         recipe.append(f"optim.epochs={epochs}")
     if device != "auto":
         recipe.append(f"device={device}")
-    result = train_on(folder, recipe, overrides or [])
+    result = train_on(folder, recipe, overrides or [], scale)
     if result.epochs:
         out = Path("models") / result.sig
         typer.echo(f"\nto listen to run {result.sig} ({result.epochs} epochs, {result.folder}):")
@@ -82,8 +87,8 @@ def _anew(scale: str, codec: str | None) -> list[str]:
     return recipe
 
 
-def _from(start: str, scale: str | None, codec: str | None, overrides: list[str]) -> list[str]:
-    """Overrides for one that begins with another."""
+def _from(start: str, scale: str | None, codec: str | None, overrides: list[str]) -> tuple[str | None, list[str]]:
+    """Scale of a model that begins with another, where it has one of ours, and overrides for it."""
     from .origin import find_origin
 
     if chosen := [text for text in overrides if text.startswith("model/lm")]:
@@ -91,4 +96,4 @@ def _from(start: str, scale: str | None, codec: str | None, overrides: list[str]
     origin = find_origin(start, scale, codec)
     typer.echo(origin.summary)
     rate = _FINE_TUNING_RATES.get(origin.scale or "", _FINE_TUNING_RATE)
-    return [*origin.overrides, f"optim.lr={rate}", f"schedule.cosine.warmup={_FINE_TUNING_WARMUP}"]
+    return origin.scale, [*origin.overrides, f"optim.lr={rate}", f"schedule.cosine.warmup={_FINE_TUNING_WARMUP}"]
