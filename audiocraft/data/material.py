@@ -15,7 +15,7 @@ from ..utils.segments import AudioMeta
 from .audio import read_stretch
 
 # Of a longer file three excerpts are looked at, of this many seconds in all.
-EXCERPT_SECONDS = 60.0
+EXCERPT_SECONDS = 45.0
 _EXCERPTS = 3
 # Rule of thumb: minutes of sound, silence and copies not counted, from which on a scale learns more than to repeat
 # them; about half a minute a million parameters, and for small models somewhat more.

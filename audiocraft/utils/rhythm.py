@@ -34,6 +34,11 @@ class BeatGrid(tp.NamedTuple):
     def is_clear(self) -> bool:
         return self.strength >= CLEAR_BEAT
 
+    def beat_before(self, seconds: float) -> float:
+        """The last beat up to a place, or the place itself before the first one."""
+        beats = (seconds - self.first) // self.period
+        return self.first + beats * self.period if beats >= 0 else seconds
+
 
 def onset_curve(wav: torch.Tensor | NDArray[np.float32], sample_rate: int = 32000) -> Curve:
     """How much the spectrum brightens from frame to frame: the summed rises of log(1 + 100 magnitude) (spectral flux).
@@ -45,6 +50,10 @@ def onset_curve(wav: torch.Tensor | NDArray[np.float32], sample_rate: int = 3200
     """
     mono = torch.as_tensor(wav, dtype=torch.float32)
     mono = mono if mono.dim() == 1 else mono.mean(0)
+    if sample_rate % FRAME_RATE and len(mono):  # hops are whole samples
+        exact = -(-sample_rate // FRAME_RATE) * FRAME_RATE
+        size = round(len(mono) * exact / sample_rate)
+        mono, sample_rate = F.interpolate(mono[None, None], size=size, mode="linear")[0, 0], exact
     window, hop = round(_WINDOW_SECONDS * sample_rate) // 2 * 2, sample_rate // FRAME_RATE
     if len(mono) < 2 * window:
         return np.zeros(0, np.float32)

@@ -39,7 +39,7 @@ def test_curve_and_beat_are_as_defined_also_in_blocks(monkeypatch: pytest.Monkey
     assert rhythm.beat(wav) == pytest.approx((plain / plain[0])[15:80].max(), abs=1e-4)
 
 
-@pytest.mark.parametrize("rate", [RATE, 44100])
+@pytest.mark.parametrize("rate", [RATE, 44100, 22050])
 @pytest.mark.parametrize("bpm", [80, 120, 141.3, 170])
 def test_grid_lies_on_clicks_for_minutes(bpm: float, rate: int) -> None:
     wav, times = clicks(bpm, 100, first=3.217, rate=rate)
