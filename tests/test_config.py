@@ -18,6 +18,7 @@ from audiocraft.utils.overrides import quote
 OURS = {
     "adversarial.start",
     "checkpoint.every_minutes",
+    "dataset.on_beat",
     "dataset.short",
     "init_from_codec",
     "logging.progress",

@@ -20,6 +20,7 @@ if tp.TYPE_CHECKING:
 OUR_KEYS = (
     "adversarial.start",
     "checkpoint.every_minutes",
+    "dataset.on_beat",
     "dataset.short",
     "dora",  # where this machine keeps its runs, and which of our keys leave the signature alone
     "init_from_codec",

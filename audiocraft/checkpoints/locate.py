@@ -1,6 +1,6 @@
 """From a name to the file that holds a model's weights.
 
-A name is one of: a folder or file; `//pretrained/NAME` (what ships here or on the hub, or a local path);
+A name is one of: a folder or file; `//pretrained/NAME` (what ships here or is on the hub, or a local path);
 `//sig/SIG` or a bare signature (a run of this project); `//reference/PATH` (under the team's reference folder); a hub
 id such as `facebook/musicgen-small`; an https address.
 
@@ -80,7 +80,7 @@ def find_lm(name: str | Path, cache_dir: str | None = None) -> Path:
     Raises:
         UserError: nothing by that name, or no hub.
     """
-    return _find(_placed(str(name)), _LM, cache_dir)
+    return _find(_shipped_first(str(name)), _LM, cache_dir)
 
 
 def find_codec(name: str | Path, cache_dir: str | None = None) -> Path:
@@ -90,27 +90,37 @@ def find_codec(name: str | Path, cache_dir: str | None = None) -> Path:
     Raises:
         UserError: nothing by that name, or no hub.
     """
-    return _find(_placed(str(name)), _CODEC, cache_dir)
+    return _find(_shipped_first(str(name)), _CODEC, cache_dir)
 
 
 def shipped_codec(name: str) -> Path | None:
     """The folder of a codec that ships here."""
     folder = _shipped(name)
-    return folder if folder and "transformer_lm" not in read_config(folder / CONFIG_FILE) else None
+    return None if folder is None or _is_lm(folder) else folder
+
+
+def shipped_lm(name: str) -> Path | None:
+    """The folder of a language model that ships here, with its codec."""
+    folder = _shipped(name)
+    return folder if folder is not None and _is_lm(folder) else None
 
 
 def _shipped(name: str) -> Path | None:
-    """The folder of a model or codec that ships here."""
     bare = name.removeprefix("//pretrained/")
     folder = resource_dir("assets") / bare
     return folder if re.fullmatch(r"\w+", bare) and (folder / WEIGHTS_FILE).is_file() else None
 
 
-def _placed(name: str) -> str:
-    """The name; of what ships here its folder, which with the prefix comes before one that happens to have its name."""
-    if name.startswith("//pretrained/") or not Path(name).expanduser().exists():
-        return str(_shipped(name) or name)
-    return name
+def _is_lm(folder: Path) -> bool:
+    return "transformer_lm" in read_config(folder / CONFIG_FILE)
+
+
+def _shipped_first(name: str) -> str:
+    """The folder of what ships here by that name, else the name. A folder that happens to have it comes first, but not
+    with the prefix."""
+    folder = _shipped(name)
+    local = not name.startswith("//pretrained/") and Path(name).expanduser().exists()
+    return name if folder is None or local else str(folder)
 
 
 def _find(name: str, kind: _Kind, cache_dir: str | None) -> Path:
@@ -135,8 +145,6 @@ def _find(name: str, kind: _Kind, cache_dir: str | None) -> Path:
             f"there is no run {text} with a checkpoint in {runs}; start in the folder where it was trained, "
             "or set AUDIOCRAFT_DORA_DIR to its outputs"
         )
-    if re.fullmatch(r"//pretrained/\w+", name):
-        raise NoModel(f"nothing that ships here is called {text}; {kind.ways_out}")
     raise NoModel(f"there is no model {name!r}: no such file, folder, run or hub name; {kind.ways_out}")
 
 

@@ -17,13 +17,16 @@ if tp.TYPE_CHECKING:
 _HELD_OUT_SHARE = 0.1
 
 
-def train_on(folder: Path, recipe: tp.Sequence[str], overrides: tp.Sequence[str]) -> "RunResult":
+def train_on(
+    folder: Path, recipe: tp.Sequence[str], overrides: tp.Sequence[str], scale: str | None = None
+) -> "RunResult":
     """Train on a folder of audio files.
 
     Args:
         folder: searched with all its subfolders.
         recipe: overrides of the configuration that the command chose.
         overrides: those of the user, which win over them.
+        scale: of the model, so that it can be said whether the folder is enough for it.
     Returns:
         Where the run is and how far it came.
     Raises:
@@ -41,12 +44,29 @@ def train_on(folder: Path, recipe: tp.Sequence[str], overrides: tp.Sequence[str]
     arguments = [*recipe, *sources, *overrides]
     try:
         # A slip is told before a long look through the folder, not after it, and leaves no run behind.
-        _check(main.make_xp(arguments))
-        write_manifests(folder)
+        xp = main.make_xp(arguments)
+        _check(xp)
+        begun = any(xp.folder.glob("checkpoint*.th"))
+        manifests = write_manifests(folder)
+        if not begun:
+            _show_material(manifests, scale)
         return run(arguments)
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on from here", err=True)
         raise typer.Exit(128 + signal.SIGINT) from None
+
+
+def _show_material(manifests: tp.Iterable[Path], scale: str | None) -> None:
+    """Say what the material is like; nothing that goes wrong here keeps anyone from training on it."""
+    from ..data.manifest import load_audio_meta
+    from ..data.material import look_at
+
+    try:
+        files = {item.path: item for path in manifests for item in load_audio_meta(path)}
+        lines = look_at(list(files.values()), progress=True).lines(scale)
+    except Exception as error:
+        lines = [f"the material could not be looked at ({type(error).__name__}: {error})"]
+    typer.echo("\n".join(lines))
 
 
 def _check(xp: "XP") -> None:

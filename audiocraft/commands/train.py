@@ -5,11 +5,16 @@ from pathlib import Path
 
 import typer
 
+from ..errors import UserError
 from . import options
 from .folder import exit_if_stopped, train_on
 
 # Learning rates of scales for which the recipe's own, laid for micro, is too careful.
 _RATES = {"pico": 3e-3, "nano": 1e-3}
+# To fine-tune, a third of what the scale is trained with from nothing, and a short warmup for the fresh optimizer.
+_FINE_TUNING_RATES = {"pico": 1e-3, "nano": 3e-4}
+_FINE_TUNING_RATE = 6e-5  # of all other scales
+_FINE_TUNING_WARMUP = 50  # steps
 
 
 def train(
@@ -19,11 +24,13 @@ def train(
         typer.Argument(help="Any key of the configuration, e.g. optim.epochs=10 dataset.batch_size=4."),
     ] = None,
     scale: tp.Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--scale", help="Size of the model: pico or nano for CPUs, micro, small, … (config/model/lm/model_scale)."
+            "--scale",
+            help="Size of the model: pico or nano for CPUs, micro, small, … (config/model/lm/model_scale; "
+            "default: micro).",
         ),
-    ] = "micro",
+    ] = None,
     epochs: tp.Annotated[
         int | None,
         typer.Option("--epochs", min=1, help="Epochs of 500 steps (default: 40); more than before trains a run on."),
@@ -36,21 +43,29 @@ def train(
             "facebook/encodec_32khz is CC-BY-NC 4.0.",
         ),
     ] = None,
+    start: tp.Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Fine-tune this model (folder, run, hub id, //pretrained/NAME): its weights, shape and codec.",
+        ),
+    ] = None,
     device: options.Device = "auto",
 ) -> object:
     """Train a model on a folder of audio. The same command again resumes, after Ctrl-C too."""
-    from ..utils.overrides import quote
-
-    recipe = ["solver=musicgen/micro_32khz", f"model/lm/model_scale={quote(scale)}"]
-    if scale in _RATES:
-        recipe.append(f"optim.lr={_RATES[scale]}")
+    recipe = ["solver=musicgen/micro_32khz"]
+    if start is None:
+        scale = scale or "micro"
+        recipe += _anew(scale, codec)
+    else:
+        scale, begin = _from(start, scale, codec, overrides or [])
+        recipe += begin
     if epochs is not None:
         recipe.append(f"optim.epochs={epochs}")
-    if codec is not None:
-        recipe.append(f"compression_model_checkpoint={quote(codec)}")
     if device != "auto":
         recipe.append(f"device={device}")
-    result = train_on(folder, recipe, overrides or [])
+    result = train_on(folder, recipe, overrides or [], scale)
     if result.epochs:
         out = Path("models") / result.sig
         typer.echo(f"\nto listen to run {result.sig} ({result.epochs} epochs, {result.folder}):")
@@ -58,3 +73,27 @@ def train(
         typer.echo(f"  python -m audiocraft generate {out} --duration 10 --num 4 --out takes/{result.sig}")
     exit_if_stopped(result)
     return result
+
+
+def _anew(scale: str, codec: str | None) -> list[str]:
+    """Overrides for a model of that scale."""
+    from ..utils.overrides import quote
+
+    recipe = [f"model/lm/model_scale={quote(scale)}"]
+    if scale in _RATES:
+        recipe.append(f"optim.lr={_RATES[scale]}")
+    if codec is not None:
+        recipe.append(f"compression_model_checkpoint={quote(codec)}")
+    return recipe
+
+
+def _from(start: str, scale: str | None, codec: str | None, overrides: list[str]) -> tuple[str | None, list[str]]:
+    """Scale of a model that begins with another, where it has one of ours, and overrides for it."""
+    from .origin import find_origin
+
+    if chosen := [text for text in overrides if text.startswith("model/lm")]:
+        raise UserError(f"{chosen[0]} has no say beside --from: the model keeps its shape; leave it out")
+    origin = find_origin(start, scale, codec)
+    typer.echo(origin.summary)
+    rate = _FINE_TUNING_RATES.get(origin.scale or "", _FINE_TUNING_RATE)
+    return origin.scale, [*origin.overrides, f"optim.lr={rate}", f"schedule.cosine.warmup={_FINE_TUNING_WARMUP}"]

@@ -19,22 +19,14 @@ from ..errors import UserError
 from ..utils.segments import AudioMeta, BaseInfo, SegmentInfo
 from .audio import UnreadableAudio, read_stretch, untold
 from .audio_utils import convert_audio
+from .beats import find_grids
 from .manifest import find_manifest, load_audio_meta, save_audio_meta
 from .scan import DEFAULT_EXTS, MIN_DURATION, find_audio_files, main
 from .scan import _get_audio_meta as _get_audio_meta
 from .token_cache import CachedTokens
 
-__all__ = [
-    "DEFAULT_EXTS",
-    "AudioDataset",
-    "AudioMeta",
-    "BaseInfo",
-    "SegmentInfo",
-    "find_audio_files",
-    "load_audio_meta",
-    "main",
-    "save_audio_meta",
-]
+__all__ = ["DEFAULT_EXTS", "AudioDataset", "AudioMeta", "BaseInfo", "SegmentInfo"]
+__all__ += ["find_audio_files", "load_audio_meta", "main", "save_audio_meta"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +59,7 @@ class AudioDataset(Dataset):
         short: what becomes of a segment that its file does not fill. 'pad' leaves it short (zeros follow and are not
             counted), 'loop' repeats the file, 'join' goes on with other files: folders of loops and one-shots are what
             musicians have, and padding would be most of what a model sees of them.
+        on_beat: segments begin on a beat (`beats.find_grids`) of their file, where it has a clear one.
 
     Raises:
         UserError: no files, none of the wanted duration, weights that are all zero, or an unknown `short`.
@@ -91,6 +84,7 @@ class AudioDataset(Dataset):
     load_wav: bool = True
     permutation_on_files: bool = False
     short: str = "pad"
+    on_beat: bool = False
 
     def __post_init__(self, min_audio_duration: float | None, max_audio_duration: float | None) -> None:
         self.meta = _filter_duration(self.meta, min_audio_duration, max_audio_duration)
@@ -118,6 +112,7 @@ class AudioDataset(Dataset):
         # Codes by path, and how many samples stand behind each place on an item's last axis.
         self._tokens: tp.Mapping[str, CachedTokens] | None = None
         self._hop = 1
+        self._grids = find_grids(self.meta) if self.on_beat and self.segment_duration is not None else {}
 
     def reading(self, tokens: tp.Mapping[str, CachedTokens], hop_length: int) -> tp.Self:
         """A copy that hands out codes [K, F] in place of waves: same files, same draws, same `short`.
@@ -204,7 +199,8 @@ class AudioDataset(Dataset):
             rng.manual_seed(seed)
         while True:
             meta = self.sample_file(index, rng)
-            yield meta, torch.rand(1, generator=rng).item() * self._reach(meta.duration, self.segment_duration)
+            place = torch.rand(1, generator=rng).item() * self._reach(meta.duration, self.segment_duration)
+            yield meta, self._grids[meta.path].beat_before(place) if meta.path in self._grids else place
             index += 1  # another file under permutation_on_files
 
     def _reach(self, duration: float, segment: float) -> float:

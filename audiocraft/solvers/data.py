@@ -115,6 +115,8 @@ def get_dataset(cfg: DictConfig, split: str, dataset_type: DatasetType = Dataset
     options: tp.Any = OmegaConf.to_container(cfg.dataset, resolve=True)
     own = options[split]
     options = {name: value for name, value in {**options, **own}.items() if name not in _OF_LOADERS}
+    if split != "train":
+        options.pop("on_beat", None)
     options.update(num_samples=num_samples(cfg, split), sample_rate=cfg.sample_rate, channels=cfg.channels)
     kind: tp.Any = MusicDataset if dataset_type is DatasetType.MUSIC else AudioDataset
     dataset = kind.from_meta(source, **options)

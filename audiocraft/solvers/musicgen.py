@@ -209,4 +209,4 @@ class MusicGenSolver(GenerateStage):
 
     def load_from_pretrained(self, name: str) -> dict[str, tp.Any]:
         """Weights of a language model on the hub or in a model folder."""
-        return with_own_attention_names(load_lm_model_ckpt(name)["best_state"])
+        return with_own_attention_names(load_lm_model_ckpt(f"//pretrained/{name}")["best_state"])
