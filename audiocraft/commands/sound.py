@@ -11,6 +11,7 @@ from . import options
 if tp.TYPE_CHECKING:
     import torch
 
+    from ..metrics.copied import Material
     from ..metrics.sound import Sound, SoundReport
     from ..models.codec import CompressionModel
 
@@ -61,8 +62,10 @@ def sound(
     report = compare(heard.sounds[TAKES], heard.sounds[MATERIAL], others, heard.trained_on)
     typer.echo(table(report, verbose))
     if json_file is not None:
-        facts = {"takes": [path.resolve().name for path in takes], "codec": codec if model is not None else None}
-        facts |= {"against": against and against.resolve().name, "held_out": held_out and held_out.resolve().name}
+        facts: dict[str, tp.Any] = {"takes": [path.resolve().name for path in takes]}
+        facts["codec"] = codec if model is not None else None
+        for key, place in (("against", against), ("held_out", held_out)):
+            facts[key] = place.resolve().name if place is not None else None
         _write_record(json_file, report, facts)
     if figure is not None:
         from ..metrics.sound_figure import draw
@@ -128,13 +131,14 @@ class _Heard(tp.NamedTuple):
 
     sounds: dict[str, list["Sound"]]
     strips: dict[str, list[tuple[str, "torch.Tensor"]]]
-    trained_on: list["torch.Tensor"] | None
+    trained_on: "Material | None"
     skipped: list[tuple[str, str]]
 
 
 def _listen(files: _Files, codec: "CompressionModel | None") -> _Heard:
     from tqdm import tqdm
 
+    from ..metrics.copied import Material
     from ..metrics.sound import measure
     from ..metrics.sound_figure import STRIPS
     from ..metrics.sound_files import PIECE_SECONDS, cut, decode, encode, encode_files, read_piece, seconds_of, spread
@@ -168,7 +172,8 @@ def _listen(files: _Files, codec: "CompressionModel | None") -> _Heard:
                 raise UserError(f"none of the {name} can be read ({path}: {reason}); give other audio")
         if codec is None:
             return heard
-        return heard._replace(trained_on=encode_files(codec, files.material, bar.update))
+        whole = encode_files(codec, files.material, bar.update)
+        return heard._replace(trained_on=Material(whole, window=max(1, round(codec.frame_rate))))
 
 
 def _tell(skipped: tp.Sequence[tuple[str, str]]) -> None:

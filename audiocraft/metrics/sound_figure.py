@@ -1,6 +1,5 @@
 """A picture of a report on sound: takes to look at, and where each measure lies beside the material."""
 
-import io
 import typing as tp
 from itertools import pairwise
 from pathlib import Path
@@ -37,7 +36,6 @@ def draw(report: SoundReport, strips: Strips, out: str | Path) -> None:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from PIL import Image
 
     shown = {name: list(waves)[:STRIPS] for name, waves in strips.items() if waves}
     compared = _compared(report)
@@ -62,10 +60,8 @@ def draw(report: SoundReport, strips: Strips, out: str | Path) -> None:
         _draw_bars(axis, title, bars, _colours(report))
     for axis in cells[len(MEASURES) + len(compared) :]:
         axis.set_visible(False)
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
     with atomic_path(out) as file:
-        Image.open(buffer).convert("RGB").quantize(128).save(file, format="PNG", optimize=True)
+        FigureCanvasAgg(figure).print_png(file)
 
 
 def _colours(report: SoundReport) -> dict[str, str]:
@@ -75,7 +71,7 @@ def _colours(report: SoundReport) -> dict[str, str]:
 def _compared(report: SoundReport) -> dict[str, dict[str, float]]:
     """Bars by titles and groups, of what there is."""
     found = {
-        title.strip(): {name: value for name, group in report.groups.items() if (value := of(group)) is not None}
+        title: {name: value for name, group in report.groups.items() if (value := of(group)) is not None}
         for title, (_, of) in COMPARED.items()
     }
     return {title: bars for title, bars in found.items() if bars}

@@ -4,17 +4,18 @@ from collections.abc import Callable
 
 from .sound import MATERIAL, MEASURES, TAKES, Group, SoundReport
 
-_LEGEND = (
-    "medians over takes, and over pieces of 10 s of the rest. What each measure means: docs/SOUND.md",
+_LEGEND = "medians over takes, and over pieces of 10 s of the rest. What each measure means: docs/SOUND.md"
+_DISTANCES = (
     "distance: Fréchet, of timbre and rhythm; the material's own is what a perfect model would come to.",
     "difference: between takes, in deviations within the material; takes that are all alike have 0.",
-    "copied: share of seconds whose codes are those of a second of the material.",
 )
+_COPIED = "copied: share of seconds whose codes are those of a second of the material."
+_TOO_LITTLE = "the material is shorter than 30 s: too little to tell distances"
 # Decimals, and where a group has it.
 COMPARED: dict[str, tuple[int, Callable[[Group], float | None]]] = {
-    "distance from material": (1, lambda group: group.distance and group.distance.all),
-    "  of timbre": (1, lambda group: group.distance and group.distance.timbre),
-    "  of rhythm": (1, lambda group: group.distance and group.distance.rhythm),
+    "distance from material": (1, lambda group: group.distance.all if group.distance else None),
+    "distance of timbre": (1, lambda group: group.distance.timbre if group.distance else None),
+    "distance of rhythm": (1, lambda group: group.distance.rhythm if group.distance else None),
     "difference between them": (2, lambda group: group.difference),
     "copied, share": (3, lambda group: group.copied),
 }
@@ -46,8 +47,14 @@ def table(report: SoundReport, verbose: bool = False) -> str:
     sections = ["; ".join(parts), "\n".join(lines + compared)]
     if verbose:
         sections.append("\n".join(_take_rows(report)))
-    legend = _LEGEND if MATERIAL in groups else _LEGEND[:1]
-    return "\n\n".join([*sections, "\n".join(legend)])
+    return "\n\n".join([*sections, "\n".join(_legend(report))])
+
+
+def _legend(report: SoundReport) -> list[str]:
+    lines = [_LEGEND]
+    if MATERIAL in report.groups:
+        lines += _DISTANCES if report.groups[MATERIAL].distance is not None else [_TOO_LITTLE]
+    return lines + [_COPIED] * bool(report.copied)
 
 
 def _take_rows(report: SoundReport) -> list[str]:
