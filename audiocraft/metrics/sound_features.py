@@ -1,7 +1,8 @@
 """Features of windows of sound, timbre and rhythm, and the Fréchet distance between two sets of them.
 
 Waves are mono [1, T] at 32 kHz. A window is 2.5 s: long enough for a bar of fast music, short enough that 16 takes of
-10 s give 64 of them. Neither part hears how loud a window is, only what it is like; level is told by itself.
+10 s give 64 of them. A wave is brought to one level first, which both parts would hear otherwise; level is told by
+itself.
 """
 
 import math
@@ -26,6 +27,7 @@ SMOOTHING = 5  # frames (50 ms) over which attacks are blurred before they are c
 LAGS = tuple(range(12, 101, 8))  # frames: 0.12 to 1 s
 ONSET_GAP = 5  # frames (50 ms) on either side within which an onset is the highest value
 TIMBRE, RHYTHM = slice(0, 2 * CEPSTRA - 1), slice(2 * CEPSTRA - 1, 2 * CEPSTRA + 2 + len(LAGS))
+REFERENCE_DB = -20.0  # dBFS that waves are brought to before their features are taken
 SILENT_DB = -60.0  # dBFS below which nothing is heard
 SAME_SOUND = 0.8  # correlation of log-mels; loops come to 0.9 even between frames and through a codec, noise to 0.1
 _LEAST_CHANGE = 1.0  # dB²: a second that changes less than this does not tell places apart
@@ -74,8 +76,11 @@ def window_features(wav: torch.Tensor) -> np.ndarray:
 
     Timbre, 25: log-mel cepstra, means of 1 to 12 and deviations of 0 to 12 (Davis & Mermelstein 1980). Rhythm, 15:
     the onset curve's autocorrelation at 12 lags between 0.12 and 1 s, onsets per second, the logarithm of the curve's
-    mean, and its deviation over its mean.
+    mean, and its deviation over its mean. The wave is brought to REFERENCE_DB first, unless it is silent.
     """
+    level = float(levels_db(wav, wav.shape[1]))
+    if level > SILENT_DB:
+        wav = wav * 10 ** ((REFERENCE_DB - level) / 20)
     cepstra, curve = _cosines() @ log_mels(wav), onset_curve(wav, RATE)[0].numpy()
     size = round(WINDOW_SECONDS * FRAMES)
     count = max(1, len(curve) // size)
