@@ -6,7 +6,7 @@ import sys
 import typer
 
 from . import __version__
-from .commands import codec, export, generate, manifest, material, stream, train
+from .commands import codec, export, generate, manifest, material, sound, stream, train
 from .environment import refuse_peer, share_cores
 from .errors import UserError
 from .utils.files import disk_told
@@ -25,6 +25,7 @@ app.command("train", context_settings={"ignore_unknown_options": True})(train.tr
 app.command("export")(export.export)
 app.command("generate")(generate.generate)
 app.command("stream")(stream.stream)
+app.command("sound")(sound.sound)
 app.command("manifest")(manifest.manifest)
 app.command("material")(material.material)
 app.add_typer(codec.app, name="codec")

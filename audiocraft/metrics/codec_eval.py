@@ -17,9 +17,10 @@ import torch
 from ..data.audio import UnreadableAudio, audio_blocks
 from ..data.audio_utils import convert_audio
 from ..errors import UserError
+from ..utils.rhythm import onset_curve
 from .codebooks import CodebookUsage, count_codes, usage_of_counts
 from .coders import Coded, Coder
-from .hearing import HumSums, OnsetSums, PitchSums, onset_curve, power_spectrum, strongest_peaks
+from .hearing import HumSums, OnsetSums, PitchSums, power_spectrum, strongest_peaks
 from .reconstruction import log_mels, medians_over_time, mel_distance
 from .sums import SILENT_POWER, SiSdrSums, StftSums, stft_magnitudes
 
@@ -234,7 +235,7 @@ class _Features:
         self.magnitudes = stft_magnitudes(self.wav)
         self.peaks = strongest_peaks(self.wav, sample_rate)
         self.power = power_spectrum(self.wav, sample_rate)
-        self.onsets = onset_curve(self.wav, sample_rate)
+        self.onsets = torch.from_numpy(onset_curve(self.wav, sample_rate))[None]
 
 
 class _Measure:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from ..utils.rhythm import onset_curve
 from .sums import Moments
 
 PITCH_BAND = (60.0, 4000.0)  # Hz
@@ -111,14 +112,8 @@ def _comb(power: torch.Tensor, at: torch.Tensor, half: int) -> float:
     return float(10 * torch.log10((on + 1e-12) / (off + 1e-12)))
 
 
-def onset_curve(wav: torch.Tensor, sample_rate: int) -> torch.Tensor:
-    """How much of wav [C, T] sets in, 100 values a second: rises of log magnitudes of 32 ms, summed: [1, frames]."""
-    spectrum = magnitudes(wav, sample_rate * 32 // 1000, sample_rate // 100)
-    return torch.log1p(100 * spectrum).diff(dim=1).clamp(min=0).sum(0, keepdim=True)
-
-
 class OnsetSums(Moments):
-    """Correlation of onset curves."""
+    """Correlation of onset curves [1, frames]."""
 
     def value(self) -> float | None:
         """-1 to 1; 0 for an estimate in which nothing sets in, None for such a reference."""
@@ -145,7 +140,7 @@ def hum(estimate: torch.Tensor, reference: torch.Tensor, sample_rate: int, rate:
 def onset_correlation(estimate: torch.Tensor, reference: torch.Tensor, sample_rate: int) -> float | None:
     """As `OnsetSums`, of waves [C, T]."""
     sums = OnsetSums()
-    sums.add(onset_curve(estimate, sample_rate), onset_curve(reference, sample_rate))
+    sums.add(*(torch.from_numpy(onset_curve(wav, sample_rate))[None] for wav in (estimate, reference)))
     return sums.value()
 
 

@@ -21,7 +21,7 @@ Curve: tp.TypeAlias = NDArray[np.float32]
 class BeatGrid(tp.NamedTuple):
     """Where the beats of a sound are, if it has a steady one.
 
-    strength: as `beat` gives it, -1 to 1.
+    strength: as `beat_and_lag` gives it, -1 to 1.
     period: seconds from beat to beat, 1/3 to 0.8.
     first: seconds from the start to the first one, less than `period` unless the sound begins late.
     """
@@ -77,24 +77,16 @@ def autocorrelation(curve: Curve) -> NDArray[np.float64]:
     return products / (products[:1] + 1e-9)
 
 
-def beat_and_lag(wav: torch.Tensor | NDArray[np.float32], sample_rate: int = 32000) -> tuple[float, float]:
-    """`beat`, and the seconds between onsets that it was found at (nan if there is too little sound)."""
-    return _peak(autocorrelation(onset_curve(wav, sample_rate)))
-
-
-def beat(wav: torch.Tensor | NDArray[np.float32], sample_rate: int = 32000) -> float:
-    """How regularly a sound beats: the highest autocorrelation of its onset curve at 0.15 to 0.8 s; 0 is not at all.
-
-    Args:
-        wav: as for `onset_curve`.
-    """
-    return beat_and_lag(wav, sample_rate)[0]
+def beat_and_lag(curve: Curve) -> tuple[float, float]:
+    """How regularly a sound beats, from its onset curve: the highest autocorrelation at 0.15 to 0.8 s, 0 is not at all;
+    and the seconds between onsets that it was found at (nan if there is too little sound)."""
+    return _peak(autocorrelation(curve))
 
 
 def beat_grid(curve: Curve) -> BeatGrid:
     """The beats of a sound, from its onset curve.
 
-    The period is the lag of `beat`, doubled where it is shorter than 1/3 s, and made exact by following it to peaks at
+    The period is that lag, doubled where it is shorter than 1/3 s, and made exact by following it to peaks at
     ever greater multiples: after minutes the grid is still on the beat of what was made by a machine. It starts where
     the most onsets lie on it.
     """

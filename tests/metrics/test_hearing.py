@@ -10,11 +10,11 @@ from audiocraft.metrics.hearing import (
     PitchSums,
     hum,
     onset_correlation,
-    onset_curve,
     pitch_kept,
     power_spectrum,
     strongest_peaks,
 )
+from audiocraft.utils.rhythm import onset_curve
 
 RATE = 32000
 
@@ -77,7 +77,7 @@ def test_clips_add_up() -> None:
         pair = [wave[:, half] for wave in (estimate, original)]
         pitch.add(*(strongest_peaks(wave, RATE) for wave in pair))
         hums.add(*(power_spectrum(wave, RATE) for wave in pair))
-        onsets.add(*(onset_curve(wave, RATE) for wave in pair))
+        onsets.add(*(torch.from_numpy(onset_curve(wave, RATE))[None] for wave in pair))
     assert pitch.value() == pytest.approx(pitch_kept(estimate, original, RATE), abs=0.05)
     assert hums.value(50) == pytest.approx(hum(estimate, original, RATE, 50), abs=3)
     assert onsets.value() == pytest.approx(onset_correlation(estimate, original, RATE), abs=0.1)

@@ -1,0 +1,193 @@
+"""`sound TAKES`: how takes sound, alone and beside the material that a model was trained on."""
+
+import typing as tp
+from pathlib import Path
+
+import typer
+
+from ..errors import UserError
+from . import options
+
+if tp.TYPE_CHECKING:
+    import torch
+
+    from ..metrics.copied import Material
+    from ..metrics.sound import Sound, SoundReport
+    from ..models.codec import CompressionModel
+
+TAKES, MATERIAL, HELD_OUT, RECODED = "takes", "material", "held out", "recoded"
+
+
+def sound(
+    takes: tp.Annotated[list[Path], typer.Argument(metavar="TAKES...", help="Folder of takes, or audio files.")],
+    against: tp.Annotated[
+        Path | None, typer.Option("--against", metavar="MATERIAL", help="What a model was trained on: folder or file.")
+    ] = None,
+    held_out: tp.Annotated[
+        Path | None,
+        typer.Option("--held-out", metavar="FOLDER", help="Like the material, but no part of it: a yardstick."),
+    ] = None,
+    codec: tp.Annotated[
+        str, typer.Option("--codec", help="Whose codes tell what is copied.")
+    ] = "//pretrained/spectral_32khz",
+    codes: tp.Annotated[
+        bool, typer.Option("--codes/--no-codes", help="Code the material to find copies: a second per half minute.")
+    ] = True,
+    json_file: tp.Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers there.")
+    ] = None,
+    figure: tp.Annotated[Path | None, typer.Option("--figure", metavar="FILE", help="Draw it, as a PNG.")] = None,
+    verbose: tp.Annotated[bool, typer.Option("--verbose", help="Show every take by itself, too.")] = False,
+    device: options.Device = "auto",
+) -> None:
+    """Say how takes sound: beat, tempo, self-repetition, level, dynamics, silence, brightness, noisiness, low end.
+
+    With --against the same of the material stands beside it, how far the takes are from it in timbre and rhythm, how
+    much they differ among themselves, and what share of them is copied from it. `recoded` is the material through the
+    codec: as near as takes made of its codes can come. Files are looked at in pieces of 10 s, at most 96 of a folder.
+    docs/SOUND.md says what each number means.
+    """
+    from ..metrics.sound import compare
+    from ..metrics.sound_table import table
+
+    if held_out is not None and against is None:
+        raise UserError("--held-out stands beside the material; give that with --against")
+    for path, ending in ((json_file, ".json"), (figure, ".png")):
+        _check_file(path, ending)
+    model = _load(codec, device) if against is not None and codes else None
+    found = _Files(takes, against, held_out)
+    heard = _listen(found, model)
+    _tell(heard.skipped)
+    others = {HELD_OUT: heard.sounds[HELD_OUT], RECODED: heard.sounds[RECODED]}
+    report = compare(heard.sounds[TAKES], heard.sounds[MATERIAL], others, heard.trained_on)
+    typer.echo(table(report, verbose))
+    if json_file is not None:
+        facts: dict[str, tp.Any] = {"takes": [path.resolve().name for path in takes]}
+        facts["codec"] = codec if model is not None else None
+        for key, place in (("against", against), ("held_out", held_out)):
+            facts[key] = place.resolve().name if place is not None else None
+        _write_record(json_file, report, facts)
+    if figure is not None:
+        from ..metrics.sound_figure import draw
+
+        draw(report, heard.strips, figure)
+    written = [str(path) for path in (json_file, figure) if path is not None]
+    if written:
+        typer.echo("\n" + "\n".join(written))
+
+
+class _Files:
+    """The audio files of each group; none is in two, whatever lies within what."""
+
+    def __init__(self, takes: tp.Sequence[Path], against: Path | None, held_out: Path | None) -> None:
+        self.takes = [path for place in takes for path in _find(place, takes=True)]
+        self.held_out = [path for path in (_find(held_out) if held_out else []) if path not in self.takes]
+        others = {*self.takes, *self.held_out}
+        self.material = [path for path in (_find(against) if against else []) if path not in others]
+        for place, left in ((against, self.material), (held_out, self.held_out)):
+            if place is not None and not left:
+                raise UserError(f"{place} holds nothing but what is measured against it; give other audio")
+
+
+def _find(place: Path, takes: bool = False) -> list[str]:
+    """Absolute paths of the audio in a folder, or of a file. Takes are no material where they lie below it."""
+    from ..data.scan import scan_folder
+    from ..environment import AudioCraftEnvironment
+    from .folder import without_own_work
+
+    if not place.is_dir():
+        if not place.exists():
+            raise UserError(f"there is no file or folder {place}; give audio")
+        return [str(place.resolve())]
+    report = scan_folder(place, workers=4, resolve=True, shortest=0)
+    _tell(report.skipped)
+    if takes:
+        return [item.path for item in report.meta]
+    outputs = AudioCraftEnvironment.get_dora_dir().resolve()
+    return [item.path for item in without_own_work(report.meta, place.resolve(), outputs)]
+
+
+def _check_file(path: Path | None, ending: str) -> None:
+    from .takes import check_folder
+
+    if path is None:
+        return
+    if path.suffix.lower() != ending:
+        raise UserError(f"{path} would be a {ending} file by another name; let it end in {ending}")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the name of a file")
+    check_folder(path.parent)
+
+
+def _load(codec: str, device: str) -> "CompressionModel":
+    from ..models.loaders import load_compression_model
+    from ..utils.device import resolve_device
+
+    return load_compression_model(codec, resolve_device(device))
+
+
+class _Heard(tp.NamedTuple):
+    """Sounds by groups, some waves of each to draw, codes of the whole material, and what was left out."""
+
+    sounds: dict[str, list["Sound"]]
+    strips: dict[str, list[tuple[str, "torch.Tensor"]]]
+    trained_on: "Material | None"
+    skipped: list[tuple[str, str]]
+
+
+def _listen(files: _Files, codec: "CompressionModel | None") -> _Heard:
+    from tqdm import tqdm
+
+    from ..metrics.copied import Material
+    from ..metrics.sound import measure
+    from ..metrics.sound_figure import STRIPS
+    from ..metrics.sound_files import PIECE_SECONDS, cut, decode, encode, encode_files, read_piece, seconds_of, spread
+
+    takes = cut(files.takes)
+    pieces = {TAKES: takes, MATERIAL: cut(files.material), HELD_OUT: cut(files.held_out, len(takes)), RECODED: []}
+    heard = _Heard({name: [] for name in pieces}, {name: [] for name in pieces}, None, [])
+    if codec is not None:
+        pieces[RECODED] = spread(pieces[MATERIAL], len(takes))
+    total = PIECE_SECONDS * sum(map(len, pieces.values()))
+    total += seconds_of(files.material) if codec is not None else 0
+    with tqdm(total=round(total), desc="Listening", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
+        for name, group in pieces.items():
+            drawn = spread(group, STRIPS)
+            for piece in group:
+                wav = read_piece(piece, heard.skipped)
+                bar.update(PIECE_SECONDS)
+                if wav is None:
+                    continue
+                coded = None
+                if codec is not None and name != MATERIAL:
+                    coded = encode(codec, wav)
+                    if name == RECODED:
+                        wav = decode(codec, coded, wav.shape[1])
+                        coded = encode(codec, wav)
+                heard.sounds[name].append(measure(wav, piece.name, coded))
+                if piece in drawn:
+                    heard.strips[name].append((piece.name, wav))
+            if group and not heard.sounds[name]:
+                path, reason = heard.skipped[-1]
+                raise UserError(f"none of the {name} can be read ({path}: {reason}); give other audio")
+        if codec is None:
+            return heard
+        whole = encode_files(codec, files.material, bar.update)
+        return heard._replace(trained_on=Material(whole, window=max(1, round(codec.frame_rate))))
+
+
+def _tell(skipped: tp.Sequence[tuple[str, str]]) -> None:
+    for path, reason in dict(skipped).items():
+        typer.echo(f"left out {path}: {reason}", err=True)
+
+
+def _write_record(path: Path, report: "SoundReport", facts: dict[str, tp.Any]) -> None:
+    import json
+
+    from .. import __version__
+    from ..utils.files import atomic_path
+
+    record = {**facts, "version": __version__, "groups": report.record()}
+    with atomic_path(path) as temporary:
+        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
