@@ -145,6 +145,8 @@ def _find(name: str, kind: _Kind, cache_dir: str | None) -> Path:
             f"there is no run {text} with a checkpoint in {runs}; start in the folder where it was trained, "
             "or set AUDIOCRAFT_DORA_DIR to its outputs"
         )
+    if re.fullmatch(r"//pretrained/\w+", name):
+        raise NoModel(f"nothing that ships here is called {text}; {kind.ways_out}")
     raise NoModel(f"there is no model {name!r}: no such file, folder, run or hub name; {kind.ways_out}")
 
 
