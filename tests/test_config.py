@@ -22,7 +22,10 @@ OURS = {
     "dataset.short",
     "init_from_codec",
     "logging.progress",
+    "optim.muon.lr",
+    "optim.muon.momentum",
     "tokens.cache",
+    "tokens.corruption",
 }
 RECIPES = [
     f"{path.parent.name}/{path.stem}"

@@ -25,12 +25,15 @@ OUR_KEYS = (
     "dora",  # where this machine keeps its runs, and which of our keys leave the signature alone
     "init_from_codec",
     "logging.progress",
+    "optim.muon",
     "tokens.cache",
+    "tokens.corruption",
 )
 # Our values that the peer would stumble over, and what it would write there.
 PEER_VALUES = {
     "device": ("auto", "cuda"),
     "autocast_dtype": ("auto", "float16"),
+    "optim.optimizer": ("muon", "adamw"),
     "rvq.threshold_ema_dead_code": ("auto", 2),
 }
 # An alias for an earlier node: a few lines of them unfold to any size.

@@ -53,6 +53,22 @@ def compute_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor) -> tupl
     return torch.stack(means).mean(), [mean.detach() for mean in means]
 
 
+def corrupted(tokens: Tensor, share: float) -> Tensor:
+    """Codes [B, K, F] of which about `share` are replaced by codes of the same codebook from anywhere in the batch.
+
+    How much of a clip is replaced is drawn for each, between nothing and twice the share: a model learns from clean
+    beginnings and from such as it plays itself.
+    """
+    if not share:
+        return tokens
+    clips, codebooks, frames = tokens.shape
+    rates = 2 * share * torch.rand(clips, 1, 1, device=tokens.device)
+    replaced = torch.rand(tokens.shape, device=tokens.device) < rates
+    pool = tokens.transpose(1, 2).reshape(-1, codebooks)
+    drawn = pool[torch.randint(len(pool), (clips, frames), device=tokens.device)]
+    return torch.where(replaced, drawn.transpose(1, 2), tokens)
+
+
 class MusicGenSolver(GenerateStage):
     """Solver of `solver=musicgen/…`: segments of codes, from the token cache or coded on the way, and what they are
     conditioned on."""
@@ -188,8 +204,9 @@ class MusicGenSolver(GenerateStage):
         `grad_norm`.
         """
         tokens, audio = self.get_tokens(batch)
+        shown = corrupted(tokens, self.cfg.tokens.corruption) if self.is_training else tokens
         with self.autocast:
-            output = self.model.compute_predictions(tokens, self.get_attributes(batch[1]))
+            output = self.model.compute_predictions(shown, self.get_attributes(batch[1]))
         ce, ce_per_codebook = compute_cross_entropy(output.logits, tokens, output.mask & audio[:, None])
         if self.is_training:
             metrics.update(self.optimizer_step(ce))

@@ -70,6 +70,21 @@ def get_optim_parameter_groups(model: nn.Module) -> list[dict[str, tp.Any]]:
     return [{"params": rest}, *groups] if rest else groups
 
 
+def _with_matrices_apart(model: tp.Any, groups: list[dict[str, tp.Any]], node: DictConfig) -> list[dict[str, tp.Any]]:
+    """The groups without the matrices of the model's layers, and one of these for Muon; the others' rate stays first.
+
+    Raises:
+        UserError: it is no model with a transformer.
+    """
+    transformer = getattr(model, "transformer", None)
+    if transformer is None:
+        raise UserError("optim.optimizer=muon is for language models; use optim.optimizer=adamw here")
+    matrices = {id(parameter): parameter for parameter in transformer.parameters() if parameter.dim() == 2}
+    rest = [{**group, "params": [p for p in group["params"] if id(p) not in matrices]} for group in groups]
+    options = {"lr": float(node.lr), "momentum": float(node.momentum)}
+    return [group for group in rest if group["params"]] + [{"params": list(matrices.values()), "muon": True, **options}]
+
+
 def get_optimizer(params: nn.Module | tp.Iterable[torch.Tensor], cfg: DictConfig) -> torch.optim.Optimizer:
     """The optimizer of `optim.optimizer`.
 
@@ -78,7 +93,7 @@ def get_optimizer(params: nn.Module | tp.Iterable[torch.Tensor], cfg: DictConfig
         cfg: the `optim` node.
 
     Raises:
-        UserError: unknown optimizer, or D-Adaptation is not installed.
+        UserError: unknown optimizer, one that does not fit the model, or D-Adaptation is not installed.
     """
     groups: tp.Any = get_optim_parameter_groups(params) if isinstance(params, nn.Module) else list(params)
     options: dict[str, tp.Any] = {
@@ -87,7 +102,7 @@ def get_optimizer(params: nn.Module | tp.Iterable[torch.Tensor], cfg: DictConfig
         "eps": float(cfg.adam.eps),
         "weight_decay": float(cfg.adam.weight_decay),
     }
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "dadam": None}
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": optim.Muon, "dadam": None}
     kind = pick(kinds, "optim.optimizer", cfg.optimizer)
     if kind is None:
         try:
@@ -97,6 +112,8 @@ def get_optimizer(params: nn.Module | tp.Iterable[torch.Tensor], cfg: DictConfig
                 "optim.optimizer=dadam needs D-Adaptation: pip install dadaptation; or use optim.optimizer=adamw"
             ) from error
         return DAdaptAdam(groups, decouple=True, **options)
+    if kind is optim.Muon:
+        groups = _with_matrices_apart(params, groups, cfg.muon)
     tensors = [t for g in groups for t in g["params"]] if groups and isinstance(groups[0], dict) else groups
     # One kernel for the whole update; elementwise the same arithmetic.
     return kind(groups, fused=all(t.device.type in ("cuda", "cpu") for t in tensors), **options)

@@ -62,6 +62,10 @@ _RULES: dict[str, Rule] = {
     ),
     "optim.adam.eps": _number(),
     "optim.adam.weight_decay": _number(),
+    "optim.muon.lr": _number(),
+    "optim.muon.momentum": Rule(
+        "this takes a number from 0 up to, but not with, 1", lambda value: _is_number(value) and 0 <= value < 1
+    ),
     "optim.ema.decay": _number(high=1),
     "optim.ema.updates": _whole(1),
     "dataset.batch_size": _whole(1),
@@ -92,6 +96,7 @@ _RULES: dict[str, Rule] = {
     **{f"transformer_lm.{key}": _whole(1) for key in ("dim", "num_heads", "num_layers", "n_q", "card")},
     "transformer_lm.dropout": _number(high=1),
     "init_from_codec": _number(high=1),
+    "tokens.corruption": _number(high=0.5),  # of a clip up to twice as much is replaced
     **{f"seanet.{key}": _whole(1) for key in ("dimension", "n_filters")},
     **{f"rvq.{key}": _whole(1) for key in ("n_q", "bins")},
     "rvq.threshold_ema_dead_code": Rule(

@@ -16,7 +16,7 @@ from audiocraft.data.audio import audio_read
 from audiocraft.errors import UserError
 from audiocraft.models.export import export_model, export_pretrained_compression_model
 from audiocraft.solvers.data import start_loader
-from audiocraft.solvers.musicgen import compute_cross_entropy
+from audiocraft.solvers.musicgen import compute_cross_entropy, corrupted
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -62,11 +62,11 @@ def test_cross_entropy_of_nothing_is_zero() -> None:
 # The whole way.
 
 
-@pytest.mark.parametrize("cache", ["auto", "off"])
+@pytest.mark.parametrize("recipe", [["tokens.cache=off"], ["optim.optimizer=muon", "tokens.corruption=0.1"]])
 def test_interrupted_and_resumed_equals_uninterrupted(
-    material: Path, monkeypatch: pytest.MonkeyPatch, cache: str
+    material: Path, monkeypatch: pytest.MonkeyPatch, recipe: list[str]
 ) -> None:
-    options = [f"tokens.cache={cache}", "evaluate.every=1"]
+    options = [*recipe, "evaluate.every=1"]
     straight = train.run(settings(material, "dora.dir=straight", *options))
     assert straight.finished and straight.epochs == 2
     with monkeypatch.context() as patch:
@@ -89,7 +89,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     for name in names:
         ours, theirs = (run.folder / "samples/2" / name for run in (straight, resumed))
         assert ours.read_bytes() == theirs.read_bytes()
-    assert Path("straight/token_cache").exists() == (cache == "auto")
+    assert Path("straight/token_cache").exists() == ("tokens.cache=off" not in recipe)
 
 
 def test_a_sample_says_what_made_it(material: Path) -> None:
@@ -208,6 +208,32 @@ def test_short_files_are_filled(material: Path, short: str, cache: str) -> None:
     for batch in solver.dataloaders["valid"]:
         tokens, audio = solver.get_tokens(batch)
         assert tokens.shape[-1] == 25 and audio.all()
+
+
+def test_corrupted_codes_are_codes_of_the_same_codebook() -> None:
+    torch.manual_seed(0)
+    tokens = torch.randint(10, (64, 4, 100)) + 10 * torch.arange(4)[:, None]
+    shown = corrupted(tokens, 0.25)
+    assert torch.equal(shown // 10, tokens // 10)
+    # A tenth of the replacements is the code that was there.
+    shares = (shown != tokens).float().mean((1, 2))
+    assert float(shares.mean()) == pytest.approx(0.9 * 0.25, abs=0.03)
+    assert shares.min() < 0.05 and shares.max() > 0.4
+    assert corrupted(tokens, 0) is tokens
+
+
+def test_only_what_training_is_shown_is_corrupted(material: Path) -> None:
+    solver = build(material, "tokens.corruption=0.5")
+    solver.model.eval()
+    batch = next(iter(solver.dataloaders["valid"]))
+    first = {}
+    for training in (True, False):
+        solver._training = training
+        shown: list[torch.Tensor] = []
+        solver.model.register_forward_pre_hook(lambda _, args, shown=shown: shown.append(args[0]))
+        solver.run_step(0, batch, {})
+        first[training] = shown[0]
+    assert (first[True] != first[False]).float().mean() > 0.2
 
 
 # Beginnings.
