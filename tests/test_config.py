@@ -26,6 +26,7 @@ OURS = {
     "optim.muon.momentum",
     "tokens.cache",
     "tokens.corruption",
+    "tokens.loss_share",
 }
 RECIPES = [
     f"{path.parent.name}/{path.stem}"

@@ -28,6 +28,7 @@ OUR_KEYS = (
     "optim.muon",
     "tokens.cache",
     "tokens.corruption",
+    "tokens.loss_share",
 )
 # Our values that the peer would stumble over, and what it would write there.
 PEER_VALUES = {

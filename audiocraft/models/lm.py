@@ -217,6 +217,16 @@ class LMModel(NoHiddenState, nn.Module):
         Returns:
             [B, K, S, card], still in the layout of the pattern: place s predicts step s + 1.
         """
+        x = self.hidden(sequence, conditions, condition_tensors)
+        return torch.stack([head(x) for head in self.linears], dim=1)
+
+    def hidden(
+        self,
+        sequence: Tensor,
+        conditions: Sequence[ConditioningAttributes],
+        condition_tensors: ConditionTensors | None = None,
+    ) -> Tensor:
+        """What the heads make logits of, [B, S, D]; see `forward`."""
         if sequence.shape[1] != self.n_q:
             raise BadArgument(f"the model has {self.n_q} codebooks, got codes of {sequence.shape[1]}")
         if condition_tensors is None:
@@ -225,8 +235,7 @@ class LMModel(NoHiddenState, nn.Module):
         x = torch.stack([emb(codes) for emb, codes in zip(self.emb, sequence.unbind(1))]).sum(0)
         x = fused.enter(x, first=True)
         x = self.transformer(x, cross_attention_src=fused.cross)[:, -sequence.shape[2] :]  # without the prefix
-        x = x if self.out_norm is None else self.out_norm(x)
-        return torch.stack([head(x) for head in self.linears], dim=1)
+        return x if self.out_norm is None else self.out_norm(x)
 
     def compute_predictions(
         self,
@@ -255,6 +264,29 @@ class LMModel(NoHiddenState, nn.Module):
         logits = logits.flatten(1, 2)[:, indexes.clamp(max=n_q * steps - 1).flatten()].unflatten(1, (n_q, frames))
         logits = logits.masked_fill(~mask[..., None], float("nan"))
         return LMOutput(logits, mask.expand(batch, n_q, frames))
+
+    def predictions_at(
+        self, codes: Tensor, conditions: Sequence[ConditioningAttributes], frames: Sequence[Tensor]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """As `compute_predictions`, of some frames only: heads and what follows them are most of a small model's work.
+
+        Args:
+            codes: [B, K, F].
+            conditions: as for `forward`.
+            frames: for each codebook which ones, [N]; N may differ.
+
+        Returns:
+            For each codebook logits [B, N, card], and mask [N]: where it is False they predict nothing.
+        """
+        pattern = self.pattern_provider.get_pattern(codes.shape[-1])
+        sequence, _, _ = pattern.build_pattern_sequence(codes, self.special_token_id, keep_only_valid_steps=True)
+        x, steps = self.hidden(sequence, conditions), sequence.shape[-1]
+        indexes, mask = pattern.reverted_indexes(steps, True, is_model_output=True, device=codes.device)
+        out = []
+        for k, (head, chosen) in enumerate(zip(self.linears, frames)):
+            places = (indexes[k, chosen] - k * steps).clamp(max=steps - 1)
+            out.append((head(x[:, places]), mask[k, chosen]))
+        return out
 
     @torch.no_grad()
     def generate(

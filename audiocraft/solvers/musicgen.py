@@ -17,6 +17,7 @@ from ..environment import AudioCraftEnvironment
 from ..errors import UserError
 from ..models import builders
 from ..models.codec_init import get_codebooks, init_from_codebooks
+from ..models.lm import LMModel
 from ..models.loaders import load_lm_model_ckpt
 from ..modules.conditioners import ConditioningAttributes
 from .data import DatasetType, get_audio_datasets, get_source, needs_split
@@ -42,14 +43,45 @@ def compute_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor) -> tupl
         The mean over codebooks of the mean over the counted codes of each, and these K means; 0 for a codebook of which
         nothing counts. Gradients flow through the first.
     """
-    means = []
+    rows = zip(logits.unbind(1), targets.unbind(1), mask.unbind(1))
+    means = [_mean_cross_entropy(*row) for row in rows]
+    return torch.stack(means).mean(), [mean.detach() for mean in means]
+
+
+def _mean_cross_entropy(logits: Tensor, codes: Tensor, counted: Tensor) -> Tensor:
+    """Of one codebook: logits [B, F, card], codes and mask [B, F]."""
     # Codebook by codebook: beside logits and gradient, only one codebook is ever copied in full precision. What is
     # masked out is overwritten, not left out: how much that is, is known to the device alone.
-    for rows, codes, counted in zip(logits.unbind(1), targets.unbind(1), mask.unbind(1)):
-        rows = rows.masked_fill(~counted[..., None], 0.0).flatten(0, 1)
-        codes = codes.masked_fill(~counted, NOT_COUNTED).flatten()
-        total = F.cross_entropy(rows.float(), codes, reduction="sum", ignore_index=NOT_COUNTED)
-        means.append(total / counted.sum().clamp(min=1))
+    logits = logits.masked_fill(~counted[..., None], 0.0).flatten(0, 1)
+    codes = codes.masked_fill(~counted, NOT_COUNTED).flatten()
+    total = F.cross_entropy(logits.float(), codes, reduction="sum", ignore_index=NOT_COUNTED)
+    return total / counted.sum().clamp(min=1)
+
+
+def sampled_cross_entropy(
+    model: LMModel,
+    shown: Tensor,
+    targets: Tensor,
+    mask: Tensor,
+    conditions: list[ConditioningAttributes],
+    share: float,
+) -> tuple[Tensor, list[Tensor]]:
+    """An estimate of `compute_cross_entropy` from all frames of the first codebook, and of each other one from a share
+    of them, drawn anew.
+
+    Args:
+        shown, targets: codes [B, K, F] that the model is given, and those that it is to predict.
+        mask: bool [B, F].
+        share: above 0, up to 1.
+    """
+    frames = targets.shape[-1]
+    count = max(1, round(share * frames))
+    whole = torch.arange(frames, device=targets.device)
+    chosen = [whole] + [torch.randperm(frames, device=targets.device)[:count] for _ in range(targets.shape[1] - 1)]
+    means = [
+        _mean_cross_entropy(logits, targets[:, k, at], mask[:, at] & predicted)
+        for k, ((logits, predicted), at) in enumerate(zip(model.predictions_at(shown, conditions, chosen), chosen))
+    ]
     return torch.stack(means).mean(), [mean.detach() for mean in means]
 
 
@@ -204,10 +236,15 @@ class MusicGenSolver(GenerateStage):
         `grad_norm`.
         """
         tokens, audio = self.get_tokens(batch)
-        shown = corrupted(tokens, self.cfg.tokens.corruption) if self.is_training else tokens
+        attributes, node = self.get_attributes(batch[1]), self.cfg.tokens
+        shown = corrupted(tokens, node.corruption) if self.is_training else tokens
         with self.autocast:
-            output = self.model.compute_predictions(shown, self.get_attributes(batch[1]))
-        ce, ce_per_codebook = compute_cross_entropy(output.logits, tokens, output.mask & audio[:, None])
+            if self.is_training and node.loss_share < 1:
+                found = sampled_cross_entropy(self.model, shown, tokens, audio, attributes, node.loss_share)
+            else:
+                output = self.model.compute_predictions(shown, attributes)
+                found = compute_cross_entropy(output.logits, tokens, output.mask & audio[:, None])
+        ce, ce_per_codebook = found
         if self.is_training:
             metrics.update(self.optimizer_step(ce))
         metrics["ce"] = ce.detach()

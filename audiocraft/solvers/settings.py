@@ -96,6 +96,9 @@ _RULES: dict[str, Rule] = {
     **{f"transformer_lm.{key}": _whole(1) for key in ("dim", "num_heads", "num_layers", "n_q", "card")},
     "transformer_lm.dropout": _number(high=1),
     "init_from_codec": _number(high=1),
+    "tokens.loss_share": Rule(
+        "this takes a number above 0, up to 1", lambda value: _is_number(value) and 0 < value <= 1
+    ),
     "tokens.corruption": _number(high=0.5),  # of a clip up to twice as much is replaced
     **{f"seanet.{key}": _whole(1) for key in ("dimension", "n_filters")},
     **{f"rvq.{key}": _whole(1) for key in ("n_q", "bins")},

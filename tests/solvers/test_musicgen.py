@@ -16,7 +16,7 @@ from audiocraft.data.audio import audio_read
 from audiocraft.errors import UserError
 from audiocraft.models.export import export_model, export_pretrained_compression_model
 from audiocraft.solvers.data import start_loader
-from audiocraft.solvers.musicgen import compute_cross_entropy, corrupted
+from audiocraft.solvers.musicgen import compute_cross_entropy, corrupted, sampled_cross_entropy
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -61,8 +61,10 @@ def test_cross_entropy_of_nothing_is_zero() -> None:
 
 # The whole way.
 
+MUON = ["optim.optimizer=muon", "tokens.corruption=0.1", "tokens.loss_share=0.5"]
 
-@pytest.mark.parametrize("recipe", [["tokens.cache=off"], ["optim.optimizer=muon", "tokens.corruption=0.1"]])
+
+@pytest.mark.parametrize("recipe", [["tokens.cache=off"], MUON])
 def test_interrupted_and_resumed_equals_uninterrupted(
     material: Path, monkeypatch: pytest.MonkeyPatch, recipe: list[str]
 ) -> None:
@@ -234,6 +236,24 @@ def test_only_what_training_is_shown_is_corrupted(material: Path) -> None:
         solver.run_step(0, batch, {})
         first[training] = shown[0]
     assert (first[True] != first[False]).float().mean() > 0.2
+
+
+def test_loss_of_a_share_of_the_frames(material: Path) -> None:
+    """Of all frames it is the loss; of some it is on average; the first codebook is always whole."""
+    solver = build(material, "dataset.short=pad", "dataset.min_segment_ratio=0.1")
+    model = solver.model.eval()
+    start_loader(solver.dataloaders["train"], 1)
+    tokens, audio = solver.get_tokens(next(iter(solver.dataloaders["train"])))
+    output = model.compute_predictions(tokens, [])
+    mean, each = compute_cross_entropy(output.logits, tokens, output.mask & audio[:, None])
+    whole, parts = sampled_cross_entropy(model, tokens, tokens, audio, [], 1.0)
+    torch.testing.assert_close((whole, parts), (mean, each))
+    torch.manual_seed(0)
+    drawn = [torch.stack(sampled_cross_entropy(model, tokens, tokens, audio, [], 0.3)[1]) for _ in range(200)]
+    values = torch.stack(drawn)
+    torch.testing.assert_close(values[:, 0], each[0].expand(200))
+    assert (values[:, 1:].std(0) > 1e-3).all()
+    torch.testing.assert_close(values.mean(0), torch.stack(each), atol=0.06, rtol=0)
 
 
 # Beginnings.

@@ -24,6 +24,7 @@ def check(*overrides: str) -> None:
         "optim.muon.lr=-1",
         "optim.muon.momentum=1",
         "tokens.corruption=0.6",
+        "tokens.loss_share=0",
         "optim.ema.updates=0",
         "dataset.batch_size=0",
         "dataset.batch_size=null",
