@@ -5,8 +5,8 @@ Tracks of 45 to 95 seconds at 160 to 175 BPM go to OUT as 44.1 kHz stereo WAV, e
 description, keywords, sections). With --mode broad they are 20 to 60 seconds of drones, plucks, bells, speech-like
 sounds, noises, sparse percussion, sweeps and pads, alone and mixed, from very quiet to limited hard; their JSON holds
 kind, key, description, keywords and layers. The last track is shortened so that the set is about --minutes long. Track
-i of a seed is always the same, sample for sample; tracks that are already in OUT are kept, so the same command
-continues where it was stopped.
+i of a seed and tempo is always the same, sample for sample; tracks that are already in OUT are kept, so the same
+command continues where it was stopped.
 """
 
 import argparse
@@ -30,6 +30,12 @@ def _minutes(text: str) -> float:
     return value
 
 
+def _bpm(text: str) -> float:
+    if not (text.replace(".", "", 1).isdigit() and 100 <= float(text) <= 250):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 100 to 250, such as 160")
+    return float(text)
+
+
 def _seed(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on, such as 7")
@@ -51,7 +57,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=_minutes, default=10.0, help="audio in all, more than 0 (default: 10)")
     parser.add_argument("--seed", type=_seed, default=0, help="which set, a whole number from 0 on (default: 0)")
     parser.add_argument("--mode", choices=("jungle", "broad"), default="jungle", help="what to make (default: jungle)")
-    return parser.parse_args(arguments)
+    parser.add_argument("--bpm", type=_bpm, help="one tempo for all jungle (default: 160 to 175, as each track has it)")
+    args = parser.parse_args(arguments)
+    if args.bpm is not None and args.mode != "jungle":
+        parser.error("--bpm is for jungle; leave it out, or --mode")
+    return args
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         library.check_place(args.out, args.minutes)
-        plans = list(library.plan_set(args.seed, args.minutes, args.mode))
+        plans = list(library.plan_set(args.seed, args.minutes, args.mode, args.bpm))
         missing = [plan for plan in plans if not library.is_there(args.out, plan)]
         with tqdm(total=len(missing), desc=f"Making {args.mode}", unit="track") as bar:
             for plan in missing:

@@ -18,16 +18,16 @@ MODES = ("jungle", "broad")
 BYTES_PER_MINUTE = SR * 4 * 60
 
 
-def plan_set(seed: int, minutes: float, mode: str = "jungle") -> Iterator[Plan]:
+def plan_set(seed: int, minutes: float, mode: str = "jungle", bpm: float | None = None) -> Iterator[Plan]:
     """Plans of whole tracks of one of `MODES` until `minutes` are full.
 
     The last track is shortened to what is left (jungle: to the bar that fits best), or left out if too little of it
-    would remain. A track's plan depends on the mode, the seed and its number alone, so a longer set begins with the
-    tracks of a shorter one.
+    would remain. A track's plan depends on the mode, the seed, its number and the tempo asked for alone, so a longer
+    set begins with the tracks of a shorter one.
     """
     left, index = minutes * 60.0, 0
     while left > 0:
-        plan: Plan = score.draw_plan(seed, index) if mode == "jungle" else broad.draw_plan(seed, index)
+        plan: Plan = score.draw_plan(seed, index, bpm) if mode == "jungle" else broad.draw_plan(seed, index)
         kept = plan if plan.seconds <= left else plan.shortened(left)
         if kept:
             yield kept
@@ -76,7 +76,8 @@ def is_there(folder: Path, plan: Plan) -> bool:
     wanted = plan.describe()
     if made_by != wanted["generator"]["script"]:
         raise UserError(f"{path} is there already and was not made by this script; choose another folder or move it")
-    return known["generator"] == wanted["generator"] and known.get("seconds", 0) >= wanted["seconds"]
+    same = all(known.get(key) == wanted.get(key) for key in ("generator", "bpm"))
+    return same and known.get("seconds", 0) >= wanted["seconds"]
 
 
 def write_track(folder: Path, plan: Plan) -> Path:

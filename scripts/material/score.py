@@ -163,10 +163,11 @@ class Plan:
         }
 
 
-def draw_plan(seed: int, index: int) -> Plan:
-    """Track number `index` of the set `seed`; depends on nothing else."""
+def draw_plan(seed: int, index: int, bpm: float | None = None) -> Plan:
+    """Track number `index` of the set `seed`, at its own tempo or at that given; depends on nothing else."""
     rng = rng_of(seed, index, "plan")
-    bpm = float(np.round(rng.uniform(160.0, 175.0), 1))
+    own = float(np.round(rng.uniform(160.0, 175.0), 1))
+    bpm = own if bpm is None else bpm
     longest = LONGEST - TAIL
     forms = [form for form in FORMS if SHORTEST <= sum(bars for _, bars in form) * 240.0 / bpm <= longest]
     sections: list[Section] = []

@@ -51,6 +51,17 @@ def test_plans_of_jungle_are_of_the_kind_promised() -> None:
     assert {section.kind for plan in plans for section in plan.sections} == set(score.PARTS)
 
 
+def test_a_tempo_that_is_asked_for(silent: None, tmp_path: Path) -> None:
+    plans = [score.draw_plan(1, index, 160.0) for index in range(25)]
+    assert {plan.tune.bpm for plan in plans} == {160.0}
+    assert all(45 <= plan.seconds <= 95 for plan in plans)
+    assert make_jungle.main([str(tmp_path), "--minutes", "0.2", "--bpm", "160"]) == 0
+    facts = json.loads((tmp_path / "jungle_0_000.json").read_text())
+    assert facts["bpm"] == 160 and facts["bars"] == 8
+    (plan,) = library.plan_set(0, 0.2)
+    assert not library.is_there(tmp_path, plan)
+
+
 def test_broad_plans_are_of_the_kind_promised() -> None:
     for plan in BROAD:
         assert 20 <= plan.seconds <= 60
@@ -241,7 +252,10 @@ def test_a_longer_take_is_kept_and_a_shorter_one_made_anew(plan: library.Plan, s
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--minutes 0", "--minutes -3", "--minutes nan", "--minutes ten", "--seed -1", "--sed 1", "--mode techno"],
+    [
+        *("--minutes 0", "--minutes -3", "--minutes nan", "--minutes ten", "--seed -1", "--sed 1", "--mode techno"),
+        *("--bpm 99", "--bpm nan", "--bpm fast", "--bpm 160 --mode broad"),
+    ],
 )
 def test_bad_arguments_are_one_line(arguments: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
