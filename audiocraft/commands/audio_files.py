@@ -1,6 +1,7 @@
 """Audio that commands listen to, and files in which they say what they heard."""
 
 import typing as tp
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -45,6 +46,16 @@ def check_file(path: Path | None, ending: str) -> None:
     if path.is_dir():
         raise UserError(f"{path} is a folder; give the name of a file")
     check_folder(path.parent)
+
+
+@contextmanager
+def listening(seconds: float) -> tp.Iterator[tp.Callable[[float], None]]:
+    """A progress bar over so many seconds of sound; what it gives is called with the seconds done."""
+    from tqdm import tqdm
+
+    with tqdm(total=round(seconds), desc="Listening", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
+        # Lengths are not known to the sample; a bar that is more than full complains.
+        yield lambda done: bar.update(min(done, bar.total - bar.n))  # type: ignore[func-returns-value]
 
 
 def tell(skipped: tp.Sequence[tuple[str, str]]) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from ..errors import UserError
 from . import options
-from .audio_files import check_file, find_audio, tell, write_record
+from .audio_files import check_file, find_audio, listening, tell, write_record
 
 if tp.TYPE_CHECKING:
     import torch
@@ -107,8 +107,6 @@ class _Heard(tp.NamedTuple):
 
 
 def _listen(files: _Files, codec: "CompressionModel | None") -> _Heard:
-    from tqdm import tqdm
-
     from ..metrics.copied import Material
     from ..metrics.sound import measure
     from ..metrics.sound_figure import STRIPS
@@ -121,12 +119,12 @@ def _listen(files: _Files, codec: "CompressionModel | None") -> _Heard:
         pieces[RECODED] = spread(pieces[MATERIAL], len(takes))
     total = PIECE_SECONDS * sum(map(len, pieces.values()))
     total += seconds_of(files.material) if codec is not None else 0
-    with tqdm(total=round(total), desc="Listening", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
+    with listening(total) as advance:
         for name, group in pieces.items():
             drawn = spread(group, STRIPS)
             for piece in group:
                 wav = read_piece(piece, heard.skipped)
-                bar.update(PIECE_SECONDS)
+                advance(PIECE_SECONDS)
                 if wav is None:
                     continue
                 coded = None
@@ -143,5 +141,5 @@ def _listen(files: _Files, codec: "CompressionModel | None") -> _Heard:
                 raise UserError(f"none of the {name} can be read ({path}: {reason}); give other audio")
         if codec is None:
             return heard
-        whole = encode_files(codec, files.material, bar.update)
+        whole = encode_files(codec, files.material, advance)
         return heard._replace(trained_on=Material(whole, window=max(1, round(codec.frame_rate))))

@@ -32,9 +32,7 @@ class Piece:
         return Path(self.path).name + ("" if whole else f" from {self.start:g} s")
 
 
-def cut(
-    paths: tp.Iterable[str | Path], most: int | None = MOST_PIECES, seconds: float = PIECE_SECONDS
-) -> list[Piece]:
+def cut(paths: tp.Iterable[str | Path], most: int | None = MOST_PIECES, seconds: float = PIECE_SECONDS) -> list[Piece]:
     """Pieces of so many seconds that cover files; the last of a file is what is left, half to one and a half as long,
     and a short file is one piece.
 
