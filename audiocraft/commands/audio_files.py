@@ -53,9 +53,13 @@ def listening(seconds: float) -> tp.Iterator[tp.Callable[[float], None]]:
     """A progress bar over so many seconds of sound; what it gives is called with the seconds done."""
     from tqdm import tqdm
 
-    with tqdm(total=round(seconds), desc="Listening", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
-        # Lengths are not known to the sample; a bar that is more than full complains.
-        yield lambda done: bar.update(min(done, bar.total - bar.n))  # type: ignore[func-returns-value]
+    whole = round(seconds)
+    with tqdm(total=whole, desc="Listening", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
+
+        def advance(done: float) -> None:
+            bar.update(min(done, whole - bar.n))  # headers are a little off, and a bar that is too full complains
+
+        yield advance
 
 
 def tell(skipped: tp.Sequence[tuple[str, str]]) -> None:

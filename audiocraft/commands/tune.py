@@ -58,15 +58,18 @@ def tune(
     from .export import show
     from .takes import check_folder
 
+    folder = Path(model).expanduser()
+    if folder.is_dir() and any(folder.glob("*.onnx")):
+        raise UserError(f"{model} is a player without torch (ONNX); give the run or the model it was exported from")
     check_file(json_file, ".json")
     options.check_seconds("--duration", duration)
     files = find_audio(against)
     if not files:
         raise UserError(f"{against} holds nothing but runs and takes made here; give what the model was trained on")
-    musicgen = _load(model, device)
     if out is not None:
         check_folder(out)
         check_export(model, out, replace)
+    musicgen = _load(model, device)
     material, trained_on = _listen(files, duration, musicgen.compression_model if codes else None)
     own, trials = musicgen.own_sampling, []
     with tqdm(total=MOST_TRIALS, desc="Settings", delay=0.2) as bar:
@@ -77,12 +80,12 @@ def tune(
     trials = ranked(trials)
     best = trials[0].sampling
     typer.echo(_table(trials))
+    typer.echo(f"\nchosen: --sampling {written(best, own)}")
     if json_file is not None:
         facts = {"model": model, "against": against.resolve().name, "num": num, "duration": duration, "seed": seed}
         facts |= {"chosen": told(best, own), "material": trials[0].material}
         write_record(json_file, {**facts, "trials": [trial.record() for trial in trials]})
-        typer.echo(f"\n{json_file}")
-    typer.echo(f"\nchosen: --sampling {written(best, own)}")
+        typer.echo(str(json_file))
     if out is not None:
         show(export_model(model, out, replace=replace, sampling=told(best, own)))
         return
@@ -95,9 +98,6 @@ def tune(
 def _load(model: str, device: str) -> "MusicGen":
     from ..models import MusicGen
 
-    folder = Path(model).expanduser()
-    if folder.is_dir() and any(folder.glob("*.onnx")):
-        raise UserError(f"{model} is a player without torch (ONNX); give the run or the model it was exported from")
     musicgen = MusicGen.get_pretrained(model, device, "auto")
     if musicgen.lm.condition_provider.text_conditions:
         raise UserError(f"{model} was trained with texts, and what it plays hangs on them; tune takes a model without")
