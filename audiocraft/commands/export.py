@@ -57,7 +57,6 @@ def export(
         _export_player(model, out, quantize or "int8", state, epoch, replace, knobs)
         return
 
-    from ..checkpoints.locate import WEIGHTS_FILE
     from ..models.export import FORMATS, export_model
 
     if format is not None and format not in FORMATS:
@@ -65,6 +64,13 @@ def export(
     if quantize is not None:
         raise UserError(f"--quantize goes with --format onnx, not {format or 'the others'}; leave it out")
     folder = export_model(model, out, state, epoch, replace, format, knobs)
+    show(folder)
+
+
+def show(folder: Path) -> None:
+    """Say how large an export is, and how to upload and to hear it."""
+    from ..checkpoints.locate import WEIGHTS_FILE
+
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.suffix in (".bin", ".safetensors")) / 2**20
     typer.echo(f"{folder}: {size:.1f} MiB")
     if (folder / WEIGHTS_FILE).is_file():

@@ -7,12 +7,13 @@ import typer
 
 from ..errors import UserError
 from . import options
+from .audio_files import check_file, find_audio, listening, tell, write_record
 
 if tp.TYPE_CHECKING:
     import torch
 
     from ..metrics.copied import Material
-    from ..metrics.sound import Sound, SoundReport
+    from ..metrics.sound import Sound
     from ..models.codec import CompressionModel
 
 TAKES, MATERIAL, HELD_OUT, RECODED = "takes", "material", "held out", "recoded"
@@ -53,11 +54,11 @@ def sound(
     if held_out is not None and against is None:
         raise UserError("--held-out stands beside the material; give that with --against")
     for path, ending in ((json_file, ".json"), (figure, ".png")):
-        _check_file(path, ending)
+        check_file(path, ending)
     model = _load(codec, device) if against is not None and codes else None
     found = _Files(takes, against, held_out)
     heard = _listen(found, model)
-    _tell(heard.skipped)
+    tell(heard.skipped)
     others = {HELD_OUT: heard.sounds[HELD_OUT], RECODED: heard.sounds[RECODED]}
     report = compare(heard.sounds[TAKES], heard.sounds[MATERIAL], others, heard.trained_on)
     typer.echo(table(report, verbose))
@@ -66,7 +67,7 @@ def sound(
         facts["codec"] = codec if model is not None else None
         for key, place in (("against", against), ("held_out", held_out)):
             facts[key] = place.resolve().name if place is not None else None
-        _write_record(json_file, report, facts)
+        write_record(json_file, {**facts, "groups": report.record()})
     if figure is not None:
         from ..metrics.sound_figure import draw
 
@@ -80,43 +81,13 @@ class _Files:
     """The audio files of each group; none is in two, whatever lies within what."""
 
     def __init__(self, takes: tp.Sequence[Path], against: Path | None, held_out: Path | None) -> None:
-        self.takes = [path for place in takes for path in _find(place, takes=True)]
-        self.held_out = [path for path in (_find(held_out) if held_out else []) if path not in self.takes]
+        self.takes = [path for place in takes for path in find_audio(place, takes=True)]
+        self.held_out = [path for path in (find_audio(held_out) if held_out else []) if path not in self.takes]
         others = {*self.takes, *self.held_out}
-        self.material = [path for path in (_find(against) if against else []) if path not in others]
+        self.material = [path for path in (find_audio(against) if against else []) if path not in others]
         for place, left in ((against, self.material), (held_out, self.held_out)):
             if place is not None and not left:
                 raise UserError(f"{place} holds nothing but what is measured against it; give other audio")
-
-
-def _find(place: Path, takes: bool = False) -> list[str]:
-    """Absolute paths of the audio in a folder, or of a file. Takes are no material where they lie below it."""
-    from ..data.scan import scan_folder
-    from ..environment import AudioCraftEnvironment
-    from .folder import without_own_work
-
-    if not place.is_dir():
-        if not place.exists():
-            raise UserError(f"there is no file or folder {place}; give audio")
-        return [str(place.resolve())]
-    report = scan_folder(place, workers=4, resolve=True, shortest=0)
-    _tell(report.skipped)
-    if takes:
-        return [item.path for item in report.meta]
-    outputs = AudioCraftEnvironment.get_dora_dir().resolve()
-    return [item.path for item in without_own_work(report.meta, place.resolve(), outputs)]
-
-
-def _check_file(path: Path | None, ending: str) -> None:
-    from .takes import check_folder
-
-    if path is None:
-        return
-    if path.suffix.lower() != ending:
-        raise UserError(f"{path} would be a {ending} file by another name; let it end in {ending}")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give the name of a file")
-    check_folder(path.parent)
 
 
 def _load(codec: str, device: str) -> "CompressionModel":
@@ -136,8 +107,6 @@ class _Heard(tp.NamedTuple):
 
 
 def _listen(files: _Files, codec: "CompressionModel | None") -> _Heard:
-    from tqdm import tqdm
-
     from ..metrics.copied import Material
     from ..metrics.sound import measure
     from ..metrics.sound_figure import STRIPS
@@ -150,12 +119,12 @@ def _listen(files: _Files, codec: "CompressionModel | None") -> _Heard:
         pieces[RECODED] = spread(pieces[MATERIAL], len(takes))
     total = PIECE_SECONDS * sum(map(len, pieces.values()))
     total += seconds_of(files.material) if codec is not None else 0
-    with tqdm(total=round(total), desc="Listening", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
+    with listening(total) as advance:
         for name, group in pieces.items():
             drawn = spread(group, STRIPS)
             for piece in group:
                 wav = read_piece(piece, heard.skipped)
-                bar.update(PIECE_SECONDS)
+                advance(PIECE_SECONDS)
                 if wav is None:
                     continue
                 coded = None
@@ -172,22 +141,5 @@ def _listen(files: _Files, codec: "CompressionModel | None") -> _Heard:
                 raise UserError(f"none of the {name} can be read ({path}: {reason}); give other audio")
         if codec is None:
             return heard
-        whole = encode_files(codec, files.material, bar.update)
+        whole = encode_files(codec, files.material, advance)
         return heard._replace(trained_on=Material(whole, window=max(1, round(codec.frame_rate))))
-
-
-def _tell(skipped: tp.Sequence[tuple[str, str]]) -> None:
-    for path, reason in dict(skipped).items():
-        typer.echo(f"left out {path}: {reason}", err=True)
-
-
-def _write_record(path: Path, report: "SoundReport", facts: dict[str, tp.Any]) -> None:
-    import json
-
-    from .. import __version__
-    from ..utils.files import atomic_path
-
-    record = {**facts, "version": __version__, "groups": report.record()}
-    with atomic_path(path) as temporary:
-        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")

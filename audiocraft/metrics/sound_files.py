@@ -32,8 +32,9 @@ class Piece:
         return Path(self.path).name + ("" if whole else f" from {self.start:g} s")
 
 
-def cut(paths: tp.Iterable[str | Path], most: int | None = MOST_PIECES) -> list[Piece]:
-    """Pieces of 10 s that cover files; the last of a file is what is left, 5 to 15 s, and a short file is one piece.
+def cut(paths: tp.Iterable[str | Path], most: int | None = MOST_PIECES, seconds: float = PIECE_SECONDS) -> list[Piece]:
+    """Pieces of so many seconds that cover files; the last of a file is what is left, half to one and a half as long,
+    and a short file is one piece.
 
     Of more than `most`, that many at even distances are taken: the same ones every time.
 
@@ -42,9 +43,9 @@ def cut(paths: tp.Iterable[str | Path], most: int | None = MOST_PIECES) -> list[
     """
     pieces = []
     for path in paths:
-        count = max(1, round(audio_info(path).duration / PIECE_SECONDS))
-        pieces += [Piece(str(path), i * PIECE_SECONDS, PIECE_SECONDS) for i in range(count - 1)]
-        pieces.append(Piece(str(path), (count - 1) * PIECE_SECONDS))
+        count = max(1, round(audio_info(path).duration / seconds))
+        pieces += [Piece(str(path), i * seconds, seconds) for i in range(count - 1)]
+        pieces.append(Piece(str(path), (count - 1) * seconds))
     return spread(pieces, most)
 
 

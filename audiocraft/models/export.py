@@ -124,10 +124,7 @@ def export_model(
             "train with --codec //pretrained/mini_32khz"
         )
     format = format or ("safetensors" if is_ours(content.codec) else "peer")
-    if Path(model).expanduser().is_dir() and out_dir.resolve() == Path(model).expanduser().resolve():
-        raise UserError(f"{out_dir} is the model itself; give another --out")
-    if not replace:
-        _check_free(out_dir, content.facts.get("run"))
+    _check_place(model, out_dir, content, replace)
     files = peer_files(content) if format == "peer" else safetensors_files(content, out_dir.resolve().name)
     if not replace and (out_dir / CARD_FILE).exists():
         files.pop(CARD_FILE, None)  # somebody may have written to it
@@ -141,6 +138,22 @@ def export_model(
     for name in held - files.keys():
         (out_dir / name).unlink()
     return out_dir
+
+
+def check_export(model: str | Path, out_dir: str | Path, replace: bool = False) -> None:
+    """Ask before long work whether `export_model` will write this model, without options of a run, into that folder.
+
+    Raises:
+        UserError: it will not, for reasons that can be told beforehand.
+    """
+    _check_place(model, Path(out_dir), read_model(model), replace)
+
+
+def _check_place(model: str | Path, out_dir: Path, content: ModelContent, replace: bool) -> None:
+    if Path(model).expanduser().is_dir() and out_dir.resolve() == Path(model).expanduser().resolve():
+        raise UserError(f"{out_dir} is the model itself; give another --out")
+    if not replace:
+        _check_free(out_dir, content.facts.get("run"))
 
 
 def _held_files(folder: Path) -> set[str]:
