@@ -115,7 +115,7 @@ def test_schedule_without_its_settings() -> None:
 
 def test_adam_and_missing_dadaptation() -> None:
     assert isinstance(start("optim.optimizer=adam", "optim.epochs=1").optimizer, torch.optim.Adam)
-    with pytest.raises(UserError, match="use adam, adamw, dadam"):
+    with pytest.raises(UserError, match="use adam, adamw, muon, dadam"):
         start("optim.optimizer=sgd")
 
 
