@@ -10,11 +10,13 @@ from ..errors import UserError
 
 
 def find_audio(place: Path, takes: bool = False) -> list[str]:
-    """Absolute paths of the audio in a folder, or of a file. Takes are no material where they lie below it.
+    """Absolute paths of the audio in a folder, in a manifest, or of a file. Takes are no material where they lie below
+    a folder.
 
     Raises:
         UserError: there is none.
     """
+    from ..data.manifest import load_audio_meta
     from ..data.scan import scan_folder
     from ..environment import AudioCraftEnvironment
     from .folder import without_own_work
@@ -22,6 +24,8 @@ def find_audio(place: Path, takes: bool = False) -> list[str]:
     if not place.is_dir():
         if not place.exists():
             raise UserError(f"there is no file or folder {place}; give audio")
+        if place.name.endswith((".jsonl", ".jsonl.gz")):
+            return [item.path for item in load_audio_meta(place)]
         return [str(place.resolve())]
     report = scan_folder(place, workers=4, resolve=True, shortest=0)
     tell(report.skipped)

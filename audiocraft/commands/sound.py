@@ -22,7 +22,10 @@ TAKES, MATERIAL, HELD_OUT, RECODED = "takes", "material", "held out", "recoded"
 def sound(
     takes: tp.Annotated[list[Path], typer.Argument(metavar="TAKES...", help="Folder of takes, or audio files.")],
     against: tp.Annotated[
-        Path | None, typer.Option("--against", metavar="MATERIAL", help="What a model was trained on: folder or file.")
+        Path | None,
+        typer.Option(
+            "--against", metavar="MATERIAL", help="What a model was trained on: folder, manifest (.jsonl) or file."
+        ),
     ] = None,
     held_out: tp.Annotated[
         Path | None,

@@ -24,7 +24,10 @@ _COLUMNS = {"distance": 1, "beat": 2, "repetition": 2, "difference": 2, "copied"
 def tune(
     model: options.Model,
     against: tp.Annotated[
-        Path, typer.Option("--against", metavar="MATERIAL", help="What the model was trained on: folder or file.")
+        Path,
+        typer.Option(
+            "--against", metavar="MATERIAL", help="What the model was trained on: folder, manifest (.jsonl) or file."
+        ),
     ],
     out: tp.Annotated[
         Path | None, typer.Option("--out", help="Folder for the model with the settings that were chosen.")

@@ -25,19 +25,20 @@ if tp.TYPE_CHECKING:
 Figures = dict[str, float | None]
 Play = tp.Callable[[Sampling], tp.Sequence[Sound]]
 
-# From the wild to the tame.
+# From the wild to the tame. The first codebook keeps time and is the surest: with `cool` above 1 it alone is tamed.
 FIRST = (
     Sampling(),
-    Sampling(temperature=0.9, cool=0.95),
+    Sampling(top_k=500),
+    Sampling(temperature=0.9, cool=1.1),
+    Sampling(temperature=0.8, cool=1.15),
     Sampling(top_k=50),
     Sampling(min_p=0.02, cool=0.9),
     Sampling(temperature=0.9, min_p=0.05, cool=0.95),
     Sampling(temperature=0.8, min_p=0.05, cool=0.9),
-    Sampling(temperature=0.8, min_p=0.05, cool=0.9, repetition=3.0),
     Sampling(temperature=0.7, min_p=0.05, cool=0.9),
 )
 # Then the best one's neighbours, one knob after the other: how far away, and the least and the most that is tried.
-STEPS = {"temperature": (0.1, 0.3, 1.5), "cool": (0.05, 0.5, 1.0), "repetition": (1.5, 0.0, 10.0)}
+STEPS = {"temperature": (0.1, 0.3, 1.5), "cool": (0.05, 0.5, 1.3), "repetition": (1.5, 0.0, 10.0)}
 MOST_TRIALS = len(FIRST) + 1 + 2 * len(STEPS)  # with the model's own
 
 COPIED_FREELY = 0.3  # share of copied windows that costs nothing: held-out music of the same sounds has some, too

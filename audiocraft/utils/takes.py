@@ -56,7 +56,9 @@ class Sampling:
     top_k: int = _knob(250, "Choose among the k likeliest codes; 0: all.")
     top_p: float = _knob(0.0, "Above 0: the likeliest codes up to this probability.")
     min_p: float = _knob(0.0, "Above 0: only codes at least so likely, as a share of the likeliest one's probability.")
-    cool: float = _knob(1.0, "Below 1: each further codebook's temperature is so much lower, as a factor.")
+    cool: float = _knob(
+        1.0, "Each further codebook's temperature is this times that of the one before: below 1 cooler, above 1 hotter."
+    )
     repetition: float = _knob(
         0.0, "Above 0: leaves what it has dwelt on for a second, 5 is much; below 0: stays there."
     )

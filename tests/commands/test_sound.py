@@ -10,6 +10,7 @@ from tiny import write_codec
 from typer.testing import CliRunner
 
 from audiocraft.cli import app
+from audiocraft.data.manifest import AudioMeta, save_audio_meta
 from audiocraft.errors import UserError
 from audiocraft.metrics.sound_files import cut
 
@@ -85,6 +86,8 @@ def test_without_codes(home: Path) -> None:
     done = call("music/takes", "--against", "music", "--no-codes")
     assert "distance from material" in done.stdout
     assert "recoded" not in done.stdout and "copied, share" not in done.stdout
+    save_audio_meta("listed.jsonl", [AudioMeta("music/long.wav", 26, RATE)])
+    assert "material: 3, 0:26 min" in call("music/takes", "--against", "listed.jsonl", "--no-codes").stdout
 
 
 def test_pieces(tmp_path: Path) -> None:

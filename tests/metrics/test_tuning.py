@@ -126,7 +126,7 @@ def test_the_best_setting_is_found(best: Sampling) -> None:
     assert len(set(rigged.played)) == len(trials) and 10 <= len(trials) <= MOST_TRIALS
     scores = [trial.score for trial in ranked(trials)]
     assert scores == sorted(scores)
-    assert all(trial.sampling.cool <= 1 and trial.sampling.repetition >= 0 for trial in trials)
+    assert all(trial.sampling.cool <= 1.3 and trial.sampling.repetition >= 0 for trial in trials)
     assert [trial.record() for trial in search(Rigged(best), EXCERPTS)] == [trial.record() for trial in trials]
 
 
@@ -143,7 +143,7 @@ def test_what_is_told_is_played(own: dict) -> None:
     for sampling in (*FIRST, Sampling(temperature=0.7, top_k=0, top_p=0.5)):
         assert chosen(told(sampling, own), own) == sampling
     assert written(Sampling()) == "temperature=1"
-    assert written(FIRST[5]) == "temperature=0.8,min_p=0.05,cool=0.9"
+    assert written(FIRST[7]) == "temperature=0.8,min_p=0.05,cool=0.9"
     assert written(Sampling(), own) == f"temperature=1{',top_p=0,cool=1' * bool(own)}"
 
 
