@@ -25,12 +25,14 @@ class Origin:
     Attributes:
         name: as `continue_from` takes it.
         scale: the one of ours that has its size, if one does.
+        parameters: how many it has.
         overrides: of the configuration, so that the run builds the same model on the same codec.
         summary: the same in words.
     """
 
     name: str
     scale: str | None
+    parameters: int
     overrides: list[str]
     summary: str
 
@@ -72,7 +74,7 @@ def find_origin(name: str, scale: str | None = None, codec: str | None = None) -
         *_shape(cfg),
     ]
     count = sum(parameter.numel() for parameter in model.parameters())
-    return Origin(name, own_scale, overrides, f"begins with {name}: {told}, {count / 1e6:.1f} M parameters")
+    return Origin(name, own_scale, count, overrides, f"begins with {name}: {told}, {count / 1e6:.1f} M parameters")
 
 
 def _as_named(name: str) -> str:

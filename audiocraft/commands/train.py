@@ -1,5 +1,6 @@
 """`train FOLDER`: manifests, held-out files, token cache and training, without any YAML."""
 
+import math
 import typing as tp
 from pathlib import Path
 
@@ -9,12 +10,25 @@ from ..errors import UserError
 from . import options
 from .folder import exit_if_stopped, train_on
 
-# Learning rates of scales for which the recipe's own, laid for micro, is too careful.
-_RATES = {"pico": 3e-3, "nano": 1e-3}
-# To fine-tune, a third of what the scale is trained with from nothing, and a short warmup for the fresh optimizer.
-_FINE_TUNING_RATES = {"pico": 1e-3, "nano": 3e-4}
-_FINE_TUNING_RATE = 6e-5  # of all other scales
-_FINE_TUNING_WARMUP = 50  # steps
+# What small models learn more from in the same time than by the recipe, which is laid for micro (docs/TRAINING.md).
+_SMALL = (
+    *("optim.optimizer=muon", "optim.ema.decay=0.995", "optim.updates_per_epoch=100"),
+    *("tokens.loss_share=0.25", "tokens.corruption=0.1"),
+    *("transformer_lm.dropout=0.1", "transformer_lm.attention_dropout=0.0"),
+)
+_RECIPES: dict[str, tuple[str, ...]] = {
+    "pico": (
+        *(*_SMALL, "transformer_lm.positional_embedding=rope"),
+        *("optim.lr=3e-3", "optim.muon.lr=6e-3", "schedule.cosine.warmup=60"),
+    ),
+    "nano": ("optim.lr=1e-3",),
+}
+# To fine-tune: by how many parameters a model has at most, a third of the rates that it is trained with from nothing.
+_FINE_TUNING: tuple[tuple[float, tuple[str, ...]], ...] = (
+    (10e6, (*_SMALL, "optim.lr=1e-3", "optim.muon.lr=2e-3", "schedule.cosine.warmup=20")),
+    (50e6, ("optim.lr=3e-4", "schedule.cosine.warmup=50")),
+    (math.inf, ("optim.lr=6e-5", "schedule.cosine.warmup=50")),
+)
 
 
 def train(
@@ -33,7 +47,11 @@ def train(
     ] = None,
     epochs: tp.Annotated[
         int | None,
-        typer.Option("--epochs", min=1, help="Epochs of 500 steps (default: 40); more than before trains a run on."),
+        typer.Option(
+            "--epochs",
+            min=1,
+            help="Epochs of 500 steps, of 100 for small models (default: 40); more than before trains a run on.",
+        ),
     ] = None,
     codec: tp.Annotated[
         str | None,
@@ -80,8 +98,7 @@ def _anew(scale: str, codec: str | None) -> list[str]:
     from ..utils.overrides import quote
 
     recipe = [f"model/lm/model_scale={quote(scale)}"]
-    if scale in _RATES:
-        recipe.append(f"optim.lr={_RATES[scale]}")
+    recipe += _RECIPES.get(scale, ())
     if codec is not None:
         recipe.append(f"compression_model_checkpoint={quote(codec)}")
     return recipe
@@ -95,5 +112,5 @@ def _from(start: str, scale: str | None, codec: str | None, overrides: list[str]
         raise UserError(f"{chosen[0]} has no say beside --from: the model keeps its shape; leave it out")
     origin = find_origin(start, scale, codec)
     typer.echo(origin.summary)
-    rate = _FINE_TUNING_RATES.get(origin.scale or "", _FINE_TUNING_RATE)
-    return origin.scale, [*origin.overrides, f"optim.lr={rate}", f"schedule.cosine.warmup={_FINE_TUNING_WARMUP}"]
+    recipe = next(recipe for most, recipe in _FINE_TUNING if origin.parameters <= most)
+    return origin.scale, [*origin.overrides, *recipe]
