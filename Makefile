@@ -1,5 +1,6 @@
 # Three commands do everything on a fresh machine, after one another or alone:
-#   make demo   make material, train a tiny model on it, listen to it: ends with outputs/demo/index.html
+#   make demo   make material, train a tiny model on it, listen to it: ends with outputs/demo/index.html;
+#               make demo FOLDER=~/my-sounds learns from audio of your own
 #   make test   run the tests
 #   make bench  measure this machine: from a shell prompt to sound, and how large models are (about 20 minutes)
 PYTHON ?= python3
@@ -21,7 +22,7 @@ $(INSTALLED): setup.py requirements.txt
 	@touch $@
 
 demo: $(INSTALLED)
-	@$(BIN)/python scripts/demo.py
+	@$(BIN)/python scripts/demo.py $(if $(FOLDER),--folder "$(FOLDER)")
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -n 2

@@ -1,6 +1,7 @@
-"""From nothing to sound in one go: material, a tiny model trained on it, its music, and a page to listen to it all.
+"""From nothing to sound in one go: material, a model that learns it, its music, and a page to listen to it all.
 
-    make demo          or: python scripts/demo.py [--help]
+    make demo                       or: python scripts/demo.py [--help]
+    make demo FOLDER=~/my-sounds    the same on sounds of your own
 
 It runs the commands that a musician would type, and prints them. What an earlier run left is used again.
 """
@@ -8,7 +9,9 @@ It runs the commands that a musician would type, and prints them. What an earlie
 import argparse
 import json
 import math
+import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -19,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-from demo_page import Clip, Page, Section, write_page  # noqa: E402
+from demo_page import Clip, Page, Section, copied_text, measures_table, number, write_page  # noqa: E402
 
 from audiocraft.environment import share_cores  # noqa: E402
 from audiocraft.errors import UserError  # noqa: E402
@@ -29,9 +32,22 @@ if tp.TYPE_CHECKING:
 
     from audiocraft.train import RunResult
 
+Takes = list[tuple[Path, dict[str, tp.Any]]]
+
 EXCERPT_SECONDS = 10.0
 PROMPT_SECONDS = 4.0
-STEPS = 5
+TUNED_SECONDS = 60.0  # less material than that tells nothing about sampling
+TAKES = 16
+STEPS = 6
+SHIPPED = "//pretrained/jungle_pico"
+SEED = 100  # of the material: none of the sets that the shipped model heard
+# Sized for two cores: an epoch is half a minute, and a page full of losses is worth more than the last few steps.
+OVERRIDES = (
+    "dataset.num_workers=0",
+    "dataset.valid.num_samples=12",
+    "optim.updates_per_epoch=20",
+    "generate.every=null",
+)
 
 
 class Demo:
@@ -39,35 +55,38 @@ class Demo:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.out: Path = args.out
+        self.out: Path = args.out or Path("outputs", f"demo_{args.folder.resolve().name}" if args.folder else "demo")
         self.commands: list[str] = []
         self.step_number = 0
 
     def run(self) -> Path:
         """All steps. Returns the page."""
         begin = time.monotonic()
-        self._step(f"Making {self.args.minutes:g} minutes of jungle")
-        material = self._make_material()
+        own = self.args.folder
+        self._step(f"Listening to {own}" if own else f"Making {self.args.minutes:g} minutes of jungle")
+        material = own or self._make_material()
         self._step("Training on it")
         result = self._train(material)
-        self._step("Exporting the model")
-        model = self._export(result)
+        manifests = _manifests(result)
+        self._step("Choosing how to play")
+        model = self._tune(result, manifests[0])
         self._step("Playing")
-        free = self._generate(model, self.out / "takes", ["--num", "4", "--seed", "7"])
-        train, held_out = _split(result)
-        prompts = [self._excerpt(held_out[0], "held_out", 16.0), self._excerpt(train[0], "train", 16.0)]
-        continued = [
-            self._generate(
-                model,
-                self.out / f"continued_{prompt.stem}",
-                ["--num", "2", "--seed", "7", "--prompt", str(prompt), "--prompt-duration", f"{PROMPT_SECONDS:g}"],
-            )
-            for prompt in prompts
-        ]
+        free = self._generate(model, "takes", "--num", str(TAKES))
+        train, held_out = (_durations(manifest) for manifest in manifests)
+        prompts, given = [], PROMPT_SECONDS
+        for name, files in (("held_out", held_out), ("train", train)):
+            longest = max(files, key=lambda path: files[path])
+            prompts.append(self._excerpt(longest, name, 16.0))
+            given = min(given, files[longest] / 2)
+        options = ("--num", "2", "--prompt-duration", f"{given:g}", "--prompt")
+        continued = [self._generate(model, f"continued_{prompt.stem}", *options, str(prompt)) for prompt in prompts]
+        self._step("Measuring")
+        measured = self._measure(free, model, manifests)
         self._step("Writing the page")
-        excerpts = [(path, self._excerpt(path, f"train_{i}", 30.0)) for i, path in enumerate(train[:3])]
+        excerpts = [(path, self._excerpt(path, f"train_{i}", 30.0)) for i, path in enumerate(list(train)[:3])]
         page = self.out / "index.html"
-        write_page(self._page(result, model, excerpts, prompts, free, continued), page)
+        minutes = sum(train.values()) / 60
+        write_page(self._page(result, model, minutes, excerpts, prompts, given, free, continued, measured), page)
         print(f"\nDone in {(time.monotonic() - begin) / 60:.1f} min. Listen: {page.resolve().as_uri()}")
         return page
 
@@ -87,9 +106,23 @@ class Demo:
         self._say(["-m", "audiocraft", *arguments])
         return app(list(arguments), standalone_mode=False)
 
+    def _unless_made(self, what: Path, weights: str, *arguments: str) -> None:
+        """Run a command that makes a file or folder, unless it is there and was made so, of these very weights."""
+        from audiocraft.utils.files import atomic_path
+
+        notes, made = what.with_name(f"{what.name}.made"), json.dumps({"weights": weights, "arguments": arguments})
+        if what.exists() and notes.is_file() and notes.read_text(encoding="utf-8") == made:
+            self._say(["-m", "audiocraft", *arguments])
+            print(f"already there: {what}")
+            return
+        self._command(*arguments)
+        with atomic_path(notes) as temporary:
+            temporary.write_text(made, encoding="utf-8")
+
     def _make_material(self) -> Path:
         folder = self.out / "jungle"
-        script = ["scripts/make_jungle.py", str(folder), "--minutes", f"{self.args.minutes:g}", "--seed", "0"]
+        script = ["scripts/make_jungle.py", str(folder), "--minutes", f"{self.args.minutes:g}", "--bpm", "160"]
+        script += ["--seed", str(SEED)]
         self._say(script)
         done = subprocess.run([sys.executable, str(ROOT / script[0]), *script[1:]], check=False)
         if done.returncode:
@@ -99,41 +132,51 @@ class Demo:
     def _train(self, material: Path) -> "RunResult":
         from audiocraft.train import RunResult
 
+        begin = ["--scale", self.args.scale] if self.args.start == "none" else ["--from", self.args.start]
         codec = ["--codec", self.args.codec] if self.args.codec else []
-        result = self._command(
-            *("train", str(material), "--scale", self.args.scale, "--epochs", str(self.args.epochs), *codec),
-            *self.args.overrides,
-        )
+        overrides = self.args.overrides or OVERRIDES
+        result = self._command(*("train", str(material), *begin, *codec, "--epochs", str(self.args.epochs), *overrides))
         if not (isinstance(result, RunResult) and result.finished):
             raise UserError("training was stopped; the same command goes on from there")
         return result
 
-    def _export(self, result: "RunResult") -> Path:
-        folder = self.out / "model"
-        self._command("export", result.sig, "--out", str(folder), "--replace")
+    def _tune(self, result: "RunResult", material: Path) -> Path:
+        """The model with the settings with which it comes nearest to its material."""
+        from audiocraft.checkpoints.weights import fingerprint
+
+        folder, run = self.out / "model", result.sig
+        weights = fingerprint(result.folder / "checkpoint.th")
+        seconds = sum(_durations(material).values())
+        command = ["tune", run, "--against", _short(material), "--duration", f"{EXCERPT_SECONDS:g}", "--num", "8"]
+        if seconds < TUNED_SECONDS:
+            print(f"{seconds:.0f} s of material are too little to choose by; the usual settings are kept")
+            command = ["export", run]
+        self._unless_made(folder, weights, *command, "--out", str(folder), "--replace")
         return folder
 
-    def _generate(self, model: Path, folder: Path, options: list[str]) -> list[tuple[Path, dict[str, tp.Any]]]:
-        """Takes of this very model made with these very options; made now if they are not there."""
+    def _generate(self, model: Path, name: str, *options: str) -> Takes:
+        """Takes of this very model, in a folder of their own; made now if they are not there."""
         from audiocraft.checkpoints.locate import find_lm
         from audiocraft.checkpoints.weights import fingerprint
         from audiocraft.commands.takes import load_takes
-        from audiocraft.utils.files import atomic_path
 
         weights = fingerprint(find_lm(model))
-        arguments = ["generate", str(model), "--duration", f"{EXCERPT_SECONDS:g}", *options, "--out", str(folder)]
-        notes = folder / "made.json"
-        made = {"weights": weights, "arguments": arguments}
-        fresh = [take for take in load_takes(folder) if take[1].get("model_fingerprint") == weights]
-        if fresh and notes.is_file() and notes.read_text(encoding="utf-8") == json.dumps(made):
-            self._say(["-m", "audiocraft", *arguments])
-            print(f"already there: {len(fresh)} takes in {folder}")
-            return fresh
-        before = len(load_takes(folder))
-        self._command(*arguments)
-        with atomic_path(notes) as temporary:
-            temporary.write_text(json.dumps(made), encoding="utf-8")
-        return load_takes(folder)[before:]
+        folder = self.out / f"{name}_{weights}"
+        if not folder.with_name(f"{folder.name}.made").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # some of them, of a demo that was stopped
+        arguments = ["generate", str(model), "--duration", f"{EXCERPT_SECONDS:g}", "--seed", "7", *options]
+        self._unless_made(folder, weights, *arguments, "--out", str(folder))
+        return load_takes(folder)
+
+    def _measure(self, takes: Takes, model: Path, manifests: tuple[Path, Path]) -> dict[str, tp.Any]:
+        """What `sound` says of the takes beside what was trained on and what was held out."""
+        record, figure = self.out / "sound.json", self.out / "sound.png"
+        command = ["sound", str(takes[0][0].parent), "--against", _short(manifests[0]), "--codec", str(model)]
+        if _durations(manifests[0]) != _durations(manifests[1]):  # a single file is both
+            command += ["--held-out", _short(manifests[1])]
+        command += ["--json", str(record), "--figure", str(figure)]
+        self._unless_made(record, takes[0][1]["model_fingerprint"], *command)
+        return json.loads(record.read_text(encoding="utf-8"))["groups"]
 
     def _excerpt(self, track: Path, name: str, start: float) -> Path:
         """Some seconds of a track, as a file of the page."""
@@ -163,10 +206,13 @@ class Demo:
         self,
         result: "RunResult",
         model: Path,
+        minutes: float,
         excerpts: list[tuple[Path, Path]],
         prompts: list[Path],
-        free: list[tuple[Path, dict[str, tp.Any]]],
-        continued: list[list[tuple[Path, dict[str, tp.Any]]]],
+        given: float,
+        free: Takes,
+        continued: list[Takes],
+        measured: dict[str, tp.Any],
     ) -> Page:
         from audiocraft.checkpoints.configs import package_config
         from audiocraft.models.loaders import load_lm_model_ckpt
@@ -181,26 +227,51 @@ class Demo:
         }
         held = curves["held out"]
         seconds = sum(stage.get("duration", 0.0) for epoch in history for stage in epoch.values())
+        beats = [number(measured[group]["median"]["beat"]) for group in ("takes", "material")]
         guess = math.log(cfg.transformer_lm.card)
+        of = "jungle" if self.args.folder is None else self.args.folder.resolve().name
+        begin = "from scratch" if self.args.start == "none" else f"beginning with {self.args.start.split('/')[-1]},"
+        sounds = "synthesised breakbeats" if self.args.folder is None else "your sounds"
         names = ("a track it never heard", "a track it trained on")
         return Page(
-            title="A micro model learns jungle",
-            intro=f"A MusicGen of {parameters / 1e6:.1f} M parameters, trained from scratch on "
-            f"{self.args.minutes:g} minutes of synthesised breakbeats, without any conditioning. It is undertrained on "
-            "purpose: listen for raw material, not for finished tracks.",
+            title=f"A micro model learns {of}",
+            intro=f"A MusicGen of {parameters / 1e6:.1f} M parameters, trained {begin} on {minutes:.0f} minutes of "
+            f"{sounds}, without any conditioning. It is undertrained on purpose: listen for raw material, not for "
+            "finished tracks.",
             headline=[
                 (f"{seconds / 60:.1f} min", "of training"),
                 (f"{parameters / 1e6:.1f} M", "parameters"),
                 (f"{held[0][1]:.2f} → {held[-1][1]:.2f}", "loss on held-out tracks"),
-                (f"{self.args.minutes:g} min", "of material"),
+                (f"{beats[0]} of {beats[1]}", "beat, takes and material"),
             ],
             curves=curves,
             curve_text=f"Cross-entropy per code, in nats. Guessing among {cfg.transformer_lm.card} codes costs "
             f"{guess:.2f}. Held out are whole tracks that were never trained on.",
             sections=[
                 Section(
+                    "From nothing",
+                    "Free samples: no prompt, one seed each, none left out.",
+                    [Clip(f"Seed {facts['seed']}", path, _small_print(facts)) for path, facts in free],
+                ),
+                Section(
+                    "How near it comes",
+                    copied_text(measured),
+                    table=measures_table(measured),
+                    picture=self.out / "sound.png",
+                ),
+                Section(
+                    "Continuations",
+                    f"The first {given:g} s are given, the rest is the model's.",
+                    [
+                        Clip(f"After {name}, seed {facts['seed']}", path, _small_print(facts), given)
+                        for name, takes in zip(names, continued)
+                        for path, facts in takes
+                    ],
+                ),
+                Section(
                     "What it learned from",
-                    "Excerpts of the training tracks, made by synthesis alone.",
+                    "Excerpts of the training tracks"
+                    + (", made by synthesis alone." if self.args.folder is None else "."),
                     [
                         Clip(f"Training track {i + 1}", path, _track_facts(track))
                         for i, (track, path) in enumerate(excerpts)
@@ -215,45 +286,44 @@ class Demo:
                         Clip("The same through the codec", self._codec_round_trip(prompts[0], model)),
                     ],
                 ),
-                Section(
-                    "From nothing",
-                    "Free samples: no prompt, one seed each.",
-                    [Clip(f"Seed {facts['seed']}", path, _small_print(facts)) for path, facts in free],
-                ),
-                Section(
-                    "Continuations",
-                    f"The first {PROMPT_SECONDS:g} s are given, the rest is the model's.",
-                    [
-                        Clip(f"After {name}, seed {facts['seed']}", path, _small_print(facts), PROMPT_SECONDS)
-                        for name, takes in zip(names, continued)
-                        for path, facts in takes
-                    ],
-                ),
             ],
-            parameters=_parameter_table(cfg, package["version"], result, history, self.args, parameters),
+            parameters=_parameter_table(cfg, package, result, history, parameters),
             commands=self.commands,
         )
 
 
-def _split(result: "RunResult") -> tuple[list[Path], list[Path]]:
-    """The tracks that the run trained on and those it held out, from its manifests."""
+def _manifests(result: "RunResult") -> tuple[Path, Path]:
+    """What the run trained on and what it held out."""
     from audiocraft.checkpoints.checkpoint import load_checkpoint
     from audiocraft.checkpoints.configs import package_config
-    from audiocraft.data.audio_dataset import load_audio_meta
+    from audiocraft.data.manifest import find_manifest
 
     path = result.folder / "checkpoint.th"
     source = package_config(load_checkpoint(path), path).datasource
-    train, valid = ([Path(meta.path) for meta in load_audio_meta(source[split])] for split in ("train", "valid"))
-    return train, valid
+    return find_manifest(source.train), find_manifest(source.valid)
+
+
+def _durations(manifest: Path) -> dict[Path, float]:
+    """Seconds of each file that it lists."""
+    from audiocraft.data.manifest import load_audio_meta
+
+    return {Path(meta.path): meta.duration for meta in load_audio_meta(manifest)}
+
+
+def _short(path: Path) -> str:
+    """The path as one would type it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _track_facts(track: Path) -> str:
-    """What the JSON beside a track of the material says about it."""
+    """What the JSON beside a track of the made material says about it."""
     notes = track.with_suffix(".json")
-    if not notes.is_file():
+    try:
+        facts = json.loads(notes.read_text(encoding="utf-8"))
+        return f"{track.name} · {facts['bpm']:g} BPM · {facts['key']}"
+    except (OSError, ValueError, KeyError, TypeError):
         return track.name
-    facts = json.loads(notes.read_text(encoding="utf-8"))
-    return f"{track.name} · {facts['bpm']:g} BPM · {facts['key']}"
 
 
 def _small_print(facts: dict[str, tp.Any]) -> str:
@@ -262,12 +332,7 @@ def _small_print(facts: dict[str, tp.Any]) -> str:
 
 
 def _parameter_table(
-    cfg: "DictConfig",
-    version: str,
-    result: "RunResult",
-    history: list[dict[str, tp.Any]],
-    args: argparse.Namespace,
-    parameters: int,
+    cfg: "DictConfig", package: tp.Mapping[str, tp.Any], result: "RunResult", history: list[tp.Any], parameters: int
 ) -> list[tuple[str, str]]:
     import torch
 
@@ -275,24 +340,19 @@ def _parameter_table(
     steps = optim.updates_per_epoch * len(history)
     seconds = sum(epoch["train"].get("duration", 0.0) for epoch in history if "train" in epoch)
     return [
-        (
-            "model",
-            f"{args.scale}: {lm.num_layers} layers, {lm.num_heads} heads, width {lm.dim}; {parameters:,} parameters",
-        ),
+        ("model", f"{lm.num_layers} layers, {lm.num_heads} heads, width {lm.dim}; {parameters:,} parameters"),
         ("codec", f"{cfg.compression_model_checkpoint}: {lm.n_q} codebooks of {lm.card}, {cfg.sample_rate} Hz mono"),
-        ("material", f"{args.minutes:g} min by scripts/make_jungle.py, seed 0; a tenth of the tracks held out"),
         ("segments", f"{cfg.dataset.segment_duration:g} s, {cfg.dataset.batch_size} at a time"),
         ("training", f"{len(history)} epochs of {optim.updates_per_epoch} steps, {seconds / max(1, steps):.2f} s each"),
         ("optimizer", f"{optim.optimizer}, rate {optim.lr:g}, {cfg.schedule.lr_scheduler} schedule"),
         ("weights", "running average of the last steps"),
         ("run", f"{result.sig} in {result.folder}"),
-        ("software", f"micro-musicgen {version}, torch {torch.__version__}, on {platform_name()}"),
+        ("software", f"micro-musicgen {package['version']}, torch {torch.__version__}, on {platform_name()}"),
     ]
 
 
 def platform_name() -> str:
     """The machine in a few words: what computed, and how many cores there are."""
-    import os
     import platform
 
     import torch
@@ -304,28 +364,17 @@ def platform_name() -> str:
 def parse_args(argv: tp.Sequence[str] | None) -> argparse.Namespace:
     """The demo's options. The defaults are sized for two cores."""
     parser = argparse.ArgumentParser(prog="scripts/demo.py", description="From nothing to sound in one go.")
-    parser.add_argument("--out", type=Path, default=Path("outputs/demo"), help="folder for all of it (%(default)s)")
-    parser.add_argument("--minutes", type=float, default=40.0, help="minutes of material (%(default)s)")
-    parser.add_argument("--scale", default="pico", help="size of the model (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=12, help="(%(default)s)")
+    parser.add_argument("--out", type=Path, help="folder for all of it (outputs/demo, or demo_FOLDER)")
+    parser.add_argument("--folder", type=Path, help="learn from this audio, in place of jungle made for it")
+    parser.add_argument("--minutes", type=float, default=12.0, help="minutes of jungle (%(default)s)")
+    parser.add_argument(
+        "--from", dest="start", default=SHIPPED, metavar="MODEL", help="begin with it (%(default)s); none: from scratch"
+    )
+    parser.add_argument("--scale", default="pico", help="size of a model from scratch (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=6, help="(%(default)s)")
     parser.add_argument("--codec", default=None, help="another codec than the one that ships")
     parser.add_argument("overrides", nargs="*", help="keys of the configuration, in place of the demo's own")
-    args = parser.parse_args(argv)
-    args.overrides = args.overrides or list(DEMO_OVERRIDES)
-    return args
-
-
-# Sized for two cores: steps of well under a second each.
-DEMO_OVERRIDES = (
-    "dataset.batch_size=4",
-    "dataset.num_workers=0",
-    "dataset.valid.num_samples=12",
-    "optim.updates_per_epoch=50",
-    "transformer_lm.dropout=0.1",
-    "schedule.cosine.warmup=50",
-    "optim.ema.decay=0.99",
-    "generate.every=null",
-)
+    return parser.parse_args(argv)
 
 
 def main(argv: tp.Sequence[str] | None = None) -> int:

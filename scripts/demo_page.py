@@ -11,6 +11,15 @@ import numpy as np
 
 ACCENT, SECOND, INK = "#7ee0c3", "#f2a65a", "#c8d3dc"
 TEMPLATE = Path(__file__).with_suffix(".html")
+# Rows of the table of measures: keys of `sound --json`, what they mean, decimals.
+MEASURES = (
+    ("beat", "beat: 0.1 is noise, 1 a metronome", 2),
+    ("repetition", "self-repetition: share of the seconds that come again", 2),
+    ("silence", "silence, share of the time", 2),
+    ("distance", "distance from the material, in timbre and rhythm", 1),
+    ("difference", "difference between takes", 2),
+    ("copied", "copied: share of seconds that are some second of the material", 2),
+)
 LOWEST_HZ, MEL_BANDS, DYNAMICS_DB = 40.0, 160, 80.0
 
 
@@ -29,11 +38,13 @@ class Clip:
 
 @dataclass
 class Section:
-    """A heading, a sentence or two, and sounds."""
+    """A heading, a sentence or two, and sounds, or a table (its first row the heads) and a picture."""
 
     title: str
     text: str
-    clips: list[Clip]
+    clips: tp.Sequence[Clip] = ()
+    table: tp.Sequence[tp.Sequence[str]] = ()
+    picture: Path | None = None
 
 
 @dataclass
@@ -76,11 +87,24 @@ def write_page(page: Page, path: Path) -> None:
 
 
 def _section(section: Section, folder: Path) -> str:
-    clips = "\n".join(_clip(clip, folder) for clip in section.clips)
-    return (
-        f"<section><h2>{html.escape(section.title)}</h2><p>{html.escape(section.text)}</p>"
-        f'<div class="grid">{clips}</div></section>'
-    )
+    parts = [f"<h2>{html.escape(section.title)}</h2><p>{html.escape(section.text)}</p>"]
+    if section.clips:
+        clips = "\n".join(_clip(clip, folder) for clip in section.clips)
+        parts.append(f'<div class="grid">{clips}</div>')
+    if section.table:
+        rows = "\n".join(_row(row, "th" if i == 0 else "td") for i, row in enumerate(section.table))
+        parts.append(f'<div class="panel"><table class="measures">{rows}</table></div>')
+    if section.picture is not None:
+        source = html.escape(section.picture.relative_to(folder).as_posix(), quote=True)
+        parts.append(
+            f'<a href="{source}"><img class="figure" alt="{html.escape(section.title, quote=True)}" src="{source}"></a>'
+        )
+    return f"<section>{''.join(parts)}</section>"
+
+
+def _row(cells: tp.Sequence[str], kind: str) -> str:
+    first, *rest = (html.escape(cell) for cell in cells)
+    return f"<tr><th>{first}</th>" + "".join(f"<{kind}>{cell}</{kind}>" for cell in rest) + "</tr>"
 
 
 def _clip(clip: Clip, folder: Path) -> str:
@@ -97,6 +121,38 @@ def _clip(clip: Clip, folder: Path) -> str:
         f'{prompt}<i class="head"></i></div>'
         f'<audio controls preload="metadata" src="{source}"></audio>{facts}</figure>'
     )
+
+
+def measures_table(measured: dict[str, tp.Any]) -> list[list[str]]:
+    """Measures down, groups across, as `sound` found them."""
+
+    def value(group: dict[str, tp.Any], key: str) -> float | None:
+        if key == "distance":
+            return (group["distance"] or {}).get("all")
+        return group[key] if key in group else group["median"][key]
+
+    rows = [
+        [text, *(number(value(group, key), decimals) for group in measured.values())]
+        for key, text, decimals in MEASURES
+    ]
+    return [["", *measured], *rows]
+
+
+def number(value: float | None, decimals: int = 2) -> str:
+    """As it stands on the page."""
+    return "–" if value is None else f"{value:.{decimals}f}"
+
+
+def copied_text(measured: dict[str, tp.Any]) -> str:
+    """How much of the takes is quoted, in a sentence."""
+    copied, held_out = (measured.get(group, {}).get("copied") for group in ("takes", "held out"))
+    text = "Medians over the takes above, the material, and that material through the codec and back."
+    if copied is None:
+        return text
+    text += f" {100 * copied:.0f} % of the takes' seconds are, by their codes, a second of the material"
+    if held_out is not None:
+        text += f"; of tracks that were held out, which quote nothing, {100 * held_out:.0f} % are"
+    return text + "."
 
 
 def spectrogram(wav: np.ndarray, sample_rate: int, columns: int = 640) -> np.ndarray:
