@@ -371,7 +371,7 @@ def parse_args(argv: tp.Sequence[str] | None) -> argparse.Namespace:
         "--from", dest="start", default=SHIPPED, metavar="MODEL", help="begin with it (%(default)s); none: from scratch"
     )
     parser.add_argument("--scale", default="pico", help="size of a model from scratch (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=6, help="(%(default)s)")
+    parser.add_argument("--epochs", type=int, default=4, help="(%(default)s)")
     parser.add_argument("--codec", default=None, help="another codec than the one that ships")
     parser.add_argument("overrides", nargs="*", help="keys of the configuration, in place of the demo's own")
     return parser.parse_args(argv)

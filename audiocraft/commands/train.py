@@ -13,12 +13,11 @@ from .folder import exit_if_stopped, train_on
 # What small models learn more from in the same time than by the recipe, which is laid for micro (docs/TRAINING.md).
 _SMALL = (
     *("optim.optimizer=muon", "optim.ema.decay=0.995", "optim.updates_per_epoch=100"),
-    *("tokens.loss_share=0.25", "tokens.corruption=0.1"),
-    *("transformer_lm.dropout=0.1", "transformer_lm.attention_dropout=0.0"),
+    *("tokens.loss_share=0.25", "tokens.corruption=0.1", "transformer_lm.attention_dropout=0.0"),
 )
 _RECIPES: dict[str, tuple[str, ...]] = {
     "pico": (
-        *(*_SMALL, "transformer_lm.positional_embedding=rope"),
+        *(*_SMALL, "transformer_lm.dropout=0.1", "transformer_lm.positional_embedding=rope"),
         *("optim.lr=3e-3", "optim.muon.lr=6e-3", "schedule.cosine.warmup=60"),
     ),
     "nano": ("optim.lr=1e-3",),
