@@ -13,7 +13,6 @@ different they come out. A `designs.json` in the folder, what else was tried and
 """
 
 import argparse
-import io
 import itertools
 import json
 import math
@@ -27,6 +26,8 @@ from typing import Any
 
 from make_codec_asset import trainings
 from told import tell
+
+from audiocraft.utils.tables import cell, markdown
 
 NEEDED = {
     "config.yaml": "scripts/make_codec_asset.py",
@@ -214,7 +215,7 @@ def table(scores: list[dict[str, Any]], name: str, folder: str) -> str:
         values += [cell(mean(file.get("hum_db", {}).get(hz) for file in files), 1) for hz in rates]
         speeds = [cell(score[f"{way}_speed"], 0, " ×") for way in ("encode", "decode")]
         rate = score["bits_per_second"]
-        rows.append([score["name"], *values, cell(rate and rate / 1000, 2), *speeds])
+        rows.append([score["name"], *values, cell(rate and rate / 1000), *speeds])
     return markdown(heads, rows)
 
 
@@ -224,7 +225,7 @@ def designs(tried: dict[str, Any]) -> list[str]:
     model was trained on."""
     keys, learned = list(tried["designs"][0]["tones"]), tried["learned"]
     rows = [
-        [design["name"], *(" / ".join(cell(design[kind].get(key), 2) for kind in ("tones", "rhythm")) for key in keys)]
+        [design["name"], *(" / ".join(cell(design[kind].get(key)) for kind in ("tones", "rhythm")) for key in keys)]
         for design in tried["designs"]
     ]
     heads = list(next(iter(learned.values())))
@@ -232,11 +233,6 @@ def designs(tried: dict[str, Any]) -> list[str]:
     about = [f"- {design['name']}: {design['what']}." for design in tried["designs"] if "what" in design]
     tables = [markdown(["tones / rhythm", *keys], rows), markdown(["learned by a language model", *heads], numbers)]
     return ["## What was tried", tried["about"], tables[0], "\n".join(about), tables[1]]
-
-
-def markdown(heads: list[str], rows: Iterable[list[str]]) -> str:
-    """A table."""
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
 
 
 def bends(folder: Path, sound: Path, spectral: bool) -> list[str]:
@@ -268,10 +264,6 @@ def bends(folder: Path, sound: Path, spectral: bool) -> list[str]:
         f"{sound.name}, bent as the seeds 0 to {BENDS - 1} draw it, in log-mel distances.",
         markdown(["`codec bend SOUND`", "from the sound unbent, dB", "from the nearest other, dB"], rows),
     ]
-
-
-def cell(value: float | None, digits: int, unit: str = "") -> str:
-    return "–" if value is None else f"{value:.{digits}f}{unit}"
 
 
 def codebooks(evaluation: dict[str, Any]) -> str:
@@ -324,10 +316,9 @@ def curves(runs: list[dict[str, Any]]) -> list[str]:
 
 def draw_training(runs: list[dict[str, Any]], names: list[str], out: Path) -> None:
     """Losses `names` on held-out segments over all steps, run after run, as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from audiocraft.utils.files import atomic_path
+    from audiocraft.utils.figures import save_png
 
     figure = Figure(figsize=(8, 2.2 * len(names) + 0.6), layout="constrained")
     axes = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
@@ -349,10 +340,7 @@ def draw_training(runs: list[dict[str, Any]], names: list[str], out: Path) -> No
         axis.grid(alpha=0.3, which="both")
     axes[0].legend(fontsize=8)
     axes[-1].set_xlabel("steps")
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    with atomic_path(out) as file:
-        file.write_bytes(buffer.getvalue())
+    save_png(figure, out)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -368,14 +356,13 @@ def main(argv: list[str] | None = None) -> int:
     folder: Path = options.folder
 
     def work() -> list[str]:
-        from audiocraft.utils.files import atomic_path
+        from audiocraft.utils.files import write_text
 
         text = card(folder, options.trained_on, options.held_out, options.note, options.bend)
         runs = trainings(folder / "training.json")
         if names := curves(runs):
             draw_training(runs, names, folder / "training.png")
-        with atomic_path(folder / "README.md") as file:
-            file.write_text(text, encoding="utf-8")
+        write_text(folder / "README.md", text)
         return [f"written to {folder / 'README.md'}"]
 
     return tell(work)

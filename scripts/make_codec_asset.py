@@ -32,8 +32,6 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path 
     Raises:
         UserError: no such run or state, not a codec, or `before` tells of no training.
     """
-    import json
-
     import torch
     from omegaconf import OmegaConf
     from safetensors.torch import save
@@ -44,7 +42,7 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path 
     from audiocraft.checkpoints.packages import is_codec
     from audiocraft.checkpoints.weights import select_state
     from audiocraft.errors import UserError
-    from audiocraft.utils.files import atomic_path
+    from audiocraft.utils.files import atomic_path, write_json, write_text
 
     path = resolve_checkpoint_path(run)
     if path is None:
@@ -81,10 +79,8 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path 
     model_cfg = OmegaConf.masked_copy(cfg, [key for key in MODEL_KEYS if key in cfg])
     with atomic_path(out / "model.safetensors") as file:
         file.write_bytes(save(tensors, metadata={"format": "pt"}))
-    with atomic_path(out / "config.yaml") as file:
-        file.write_text(OmegaConf.to_yaml(model_cfg, resolve=True), encoding="utf-8")
-    with atomic_path(out / "training.json") as file:
-        file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_text(out / "config.yaml", OmegaConf.to_yaml(model_cfg, resolve=True))
+    write_json(out / "training.json", facts, indent=1)
     size = (out / "model.safetensors").stat().st_size / 1e6
     return [f"{chosen} weights after {facts['steps']} steps of {path}", f"written to {out} ({size:.1f} MB)"]
 
@@ -95,12 +91,11 @@ def trainings(path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: it is not one.
     """
-    import json
-
     from audiocraft.errors import UserError
+    from audiocraft.utils.files import read_json
 
     try:
-        last = json.loads(path.read_text(encoding="utf-8"))
+        last = read_json(path)
         earlier = last.pop("before", [])
         assert "history" in last
     except (OSError, ValueError, AttributeError, TypeError, AssertionError):

@@ -124,10 +124,8 @@ def write_record(path: Path, evaluation: "Evaluation", folder: Path, facts: dict
     Raises:
         UserError: the place cannot be written, or the disk is full.
     """
-    import json
-
     from .. import __version__
-    from ..utils.files import atomic_path
+    from ..utils.files import write_json
 
     def inside(file: str) -> str:
         return Path(file).relative_to(folder).as_posix() if Path(file).is_relative_to(folder) else file
@@ -147,9 +145,7 @@ def write_record(path: Path, evaluation: "Evaluation", folder: Path, facts: dict
         "scores": scores,
         "skipped": [{"file": inside(file), "reason": reason} for file, reason in evaluation.skipped],
     }
-    with atomic_path(path) as temporary:
-        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_json(path, record, indent=1)
 
 
 def labels(names: tp.Sequence[str]) -> list[str]:
