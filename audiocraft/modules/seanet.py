@@ -81,11 +81,6 @@ class SEANetResnetBlock(nn.Module):
         return self.shortcut(x) + self.block(x)
 
 
-def _residuals(count: int, kernel_size: int, base: int, width: int, **options: tp.Any) -> list[nn.Module]:
-    """Residual layers of a block; layer j is dilated by base ** j."""
-    return [SEANetResnetBlock(width, (kernel_size, 1), (base**j, 1), **options) for j in range(count)]
-
-
 class SEANetEncoder(nn.Module):
     """wav [B, channels, T] → latents [B, dimension, F], F = ceil(T / hop), hop = product of the ratios.
 
@@ -129,12 +124,11 @@ class SEANetEncoder(nn.Module):
         shared: Params = {"causal": causal, "pad_mode": pad_mode}
         conv: Layers = partial(StreamableConv1d, norm_kwargs=norm_params, **shared)
         activate = partial(_activation, activation, activation_params)
-        shared |= {"activation": activation, "activation_params": activation_params, "norm_params": norm_params}
-        residuals = partial(
-            _residuals,
-            n_residual_layers,
-            residual_kernel_size,
-            dilation_base,
+        residual: Layers = partial(
+            SEANetResnetBlock,
+            activation=activation,
+            activation_params=activation_params,
+            norm_params=norm_params,
             compress=compress,
             true_skip=true_skip,
             **shared,
@@ -143,7 +137,9 @@ class SEANetEncoder(nn.Module):
         layers: list[nn.Module] = [conv(channels, width, kernel_size, norm=block_norm(1))]
         for i, ratio in enumerate(self.ratios):
             norm_here = block_norm(i + 2)
-            layers += residuals(width, norm=norm_here)
+            for j in range(n_residual_layers):
+                dilations = (dilation_base**j, 1)
+                layers.append(residual(width, (residual_kernel_size, 1), dilations, norm=norm_here))
             layers += [activate(), conv(width, width * 2, ratio * 2, stride=ratio, norm=norm_here)]
             width *= 2
         if lstm:
@@ -199,12 +195,11 @@ class SEANetDecoder(nn.Module):
         shared: Params = {"causal": causal, "pad_mode": pad_mode}
         conv: Layers = partial(StreamableConv1d, norm_kwargs=norm_params, **shared)
         activate = partial(_activation, activation, activation_params)
-        shared |= {"activation": activation, "activation_params": activation_params, "norm_params": norm_params}
-        residuals = partial(
-            _residuals,
-            n_residual_layers,
-            residual_kernel_size,
-            dilation_base,
+        residual: Layers = partial(
+            SEANetResnetBlock,
+            activation=activation,
+            activation_params=activation_params,
+            norm_params=norm_params,
             compress=compress,
             true_skip=true_skip,
             **shared,
@@ -220,7 +215,9 @@ class SEANetDecoder(nn.Module):
             norm_here = block_norm(self.n_blocks - 1 - i)
             layers += [activate(), upsample(width, width // 2, ratio * 2, stride=ratio, norm=norm_here)]
             width //= 2
-            layers += residuals(width, norm=norm_here)
+            for j in range(n_residual_layers):
+                dilations = (dilation_base**j, 1)
+                layers.append(residual(width, (residual_kernel_size, 1), dilations, norm=norm_here))
         layers += [activate(), conv(width, channels, last_kernel_size, norm=block_norm(1))]
         if final_activation is not None:
             layers.append(_activation(final_activation, final_activation_params))
