@@ -14,7 +14,6 @@ different they come out. A `designs.json` in the folder, what else was tried and
 
 import argparse
 import itertools
-import json
 import math
 import statistics
 import sys
@@ -25,8 +24,19 @@ from pathlib import Path
 from typing import Any
 
 from make_codec_asset import trainings
+from matplotlib.figure import Figure
 from told import tell
 
+from audiocraft.checkpoints.card import front_matter, is_noncommercial, licence_text
+from audiocraft.checkpoints.configs import read_config
+from audiocraft.checkpoints.locate import shipped_codec
+from audiocraft.commands import codec as commands
+from audiocraft.data.audio import audio_read
+from audiocraft.errors import UserError
+from audiocraft.metrics.reconstruction import log_mel_distance
+from audiocraft.models.loaders import load_compression_model
+from audiocraft.utils.figures import save_png
+from audiocraft.utils.files import read_json, write_text
 from audiocraft.utils.tables import cell, markdown
 
 NEEDED = {
@@ -56,11 +66,6 @@ def card(
     Raises:
         UserError: a file that it is written from is missing or damaged, or `sound` cannot be read.
     """
-    from audiocraft.checkpoints.card import front_matter, is_noncommercial, licence_text
-    from audiocraft.checkpoints.configs import read_config
-    from audiocraft.errors import UserError
-    from audiocraft.models.loaders import load_compression_model
-
     for name, maker in NEEDED.items():
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing; make it with python {maker}")
@@ -87,10 +92,10 @@ def card(
         sections += training(runs, trained_on)
         built = limits(cfg, runs)
     with reading(folder / "eval.json"):
-        sections += measured(json.loads((folder / "eval.json").read_text(encoding="utf-8")), held_out)
+        sections += measured(read_json(folder / "eval.json"), held_out)
     if (folder / DESIGNS).is_file():
         with reading(folder / DESIGNS):
-            sections += designs(json.loads((folder / DESIGNS).read_text(encoding="utf-8")))
+            sections += designs(read_json(folder / DESIGNS))
     if sound is not None:
         sections += bends(folder, sound, spectral)
     sections += ["## Limits", "\n".join(f"- {line}" for line in [*built, *notes])]
@@ -105,8 +110,6 @@ def card(
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Context that reads what a JSON file says; whatever it lacks is told in one line."""
-    from audiocraft.errors import UserError
-
     try:
         yield
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
@@ -119,8 +122,6 @@ def reading(path: Path) -> Iterator[None]:
 
 def ships(folder: Path) -> bool:
     """Whether a codec's folder is one of those that `//pretrained/` finds."""
-    from audiocraft.checkpoints.locate import shipped_codec
-
     shipped = shipped_codec(f"//pretrained/{folder.resolve().name}")
     return shipped is not None and shipped.resolve() == folder.resolve()
 
@@ -237,19 +238,14 @@ def designs(tried: dict[str, Any]) -> list[str]:
 
 def bends(folder: Path, sound: Path, spectral: bool) -> list[str]:
     """The section about `codec bend`: recipes of the first seeds, and how far apart they come out."""
-    from audiocraft.commands import codec
-    from audiocraft.data.audio import audio_read
-    from audiocraft.metrics.reconstruction import log_mel_distance
-    from audiocraft.models.loaders import load_compression_model
-
     with tempfile.TemporaryDirectory() as out:
         options = ["bend", str(sound), "--codec", str(folder), "--seed", "0", "--out", out]
         runs = [["--rate", "1"], ["--num", str(BENDS)]] + [["--rate", "1", "--buzz"]] * spectral
         for run in runs:
-            codec.app([*options, *run], standalone_mode=False)
+            commands.app([*options, *run], standalone_mode=False)
         takes = sorted(Path(out).glob("take_*.wav"))
         waves = [audio_read(take)[0][None] for take in takes]
-        facts = [json.loads(take.with_suffix(".json").read_text(encoding="utf-8")) for take in takes]
+        facts = [read_json(take.with_suffix(".json")) for take in takes]
     rate = load_compression_model(folder).sample_rate
     apart: dict[tuple[int, int], float] = {}
     for i, j in itertools.permutations(range(len(takes)), 2):
@@ -316,10 +312,6 @@ def curves(runs: list[dict[str, Any]]) -> list[str]:
 
 def draw_training(runs: list[dict[str, Any]], names: list[str], out: Path) -> None:
     """Losses `names` on held-out segments over all steps, run after run, as PNG."""
-    from matplotlib.figure import Figure
-
-    from audiocraft.utils.figures import save_png
-
     figure = Figure(figsize=(8, 2.2 * len(names) + 0.6), layout="constrained")
     axes = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     begin = 0.0
@@ -356,8 +348,6 @@ def main(argv: list[str] | None = None) -> int:
     folder: Path = options.folder
 
     def work() -> list[str]:
-        from audiocraft.utils.files import write_text
-
         text = card(folder, options.trained_on, options.held_out, options.note, options.bend)
         runs = trainings(folder / "training.json")
         if names := curves(runs):

@@ -12,7 +12,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+from omegaconf import OmegaConf
 from told import tell
+
+from audiocraft import __version__
+from audiocraft.checkpoints.checkpoint import load_checkpoint, resolve_checkpoint_path
+from audiocraft.checkpoints.configs import package_config
+from audiocraft.checkpoints.packages import is_codec
+from audiocraft.checkpoints.weights import select_state, write_safetensors
+from audiocraft.errors import UserError
+from audiocraft.utils.files import atomic_path, read_json, write_json, write_text
+from audiocraft.utils.hub import is_hub_id
 
 MODEL_KEYS = ("solver", "sample_rate", "channels", "compression_model", "encodec", "seanet", "spectral", "rvq")
 _MOST_RUNS = 20  # that may have gone on from each other
@@ -32,18 +43,6 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path 
     Raises:
         UserError: no such run or state, not a codec, or `before` tells of no training.
     """
-    import torch
-    from omegaconf import OmegaConf
-    from safetensors.torch import save
-
-    from audiocraft import __version__
-    from audiocraft.checkpoints.checkpoint import load_checkpoint, resolve_checkpoint_path
-    from audiocraft.checkpoints.configs import package_config
-    from audiocraft.checkpoints.packages import is_codec
-    from audiocraft.checkpoints.weights import select_state
-    from audiocraft.errors import UserError
-    from audiocraft.utils.files import atomic_path, write_json, write_text
-
     path = resolve_checkpoint_path(run)
     if path is None:
         raise UserError(f"{run} leads to no checkpoint; give a run's signature, folder or .th file")
@@ -78,7 +77,7 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path 
     # The model alone: where somebody's audio and runs lay is no part of it.
     model_cfg = OmegaConf.masked_copy(cfg, [key for key in MODEL_KEYS if key in cfg])
     with atomic_path(out / "model.safetensors") as file:
-        file.write_bytes(save(tensors, metadata={"format": "pt"}))
+        write_safetensors(tensors, file)
     write_text(out / "config.yaml", OmegaConf.to_yaml(model_cfg, resolve=True))
     write_json(out / "training.json", facts, indent=1)
     size = (out / "model.safetensors").stat().st_size / 1e6
@@ -91,9 +90,6 @@ def trainings(path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: it is not one.
     """
-    from audiocraft.errors import UserError
-    from audiocraft.utils.files import read_json
-
     try:
         last = read_json(path)
         earlier = last.pop("before", [])
@@ -113,10 +109,6 @@ def updates_done(checkpoint: dict[str, Any]) -> int:
 
 def begun_with(cfg: Any) -> list[str]:
     """What a run went on from, and what that went on from, as long as its run is there; of paths only the last part."""
-    from audiocraft.checkpoints.checkpoint import load_checkpoint, resolve_checkpoint_path
-    from audiocraft.checkpoints.configs import package_config
-    from audiocraft.errors import UserError
-
     names: list[str] = []
     while (name := cfg.get("continue_from")) and len(names) < _MOST_RUNS:
         names.append(_without_place(str(name)))
@@ -131,8 +123,6 @@ def begun_with(cfg: Any) -> list[str]:
 
 
 def _without_place(name: str) -> str:
-    from audiocraft.utils.hub import is_hub_id
-
     if cached := re.search(r"models--([\w.-]+?)--([\w.-]+)", name):  # a folder of the hub's cache
         return f"{cached[1]}/{cached[2]}"
     prefix, bare = name.startswith("//pretrained/") * "//pretrained/", name.removeprefix("//pretrained/")
