@@ -4,7 +4,6 @@ import itertools
 import sys
 import typing as tp
 from dataclasses import dataclass
-from pathlib import Path
 
 from audiocraft.utils.tables import markdown
 
@@ -19,17 +18,15 @@ TRAIN_PRECISIONS = ("bfloat16", "float16", "float32")
 
 
 @dataclass
-class GpuPlan:
-    """What to measure; see `bench_gpu.py --help`."""
+class GpuPlan(play.Plan):
+    """What to measure, of one scale; see `bench_gpu.py --help`."""
 
-    device: str
-    scale: str
-    seconds: float
-    batches: list[int]
-    runs: int
-    weights: str
     train_batch: int
-    out: Path
+
+    @property
+    def scale(self) -> str:
+        """The one model."""
+        return self.models[0]
 
 
 def measure(plan: GpuPlan) -> bool:
@@ -56,10 +53,7 @@ def measure(plan: GpuPlan) -> bool:
         how = {"batch": plan.train_batch, "seconds": plan.seconds, "precision": precision}
         facts = {"model": plan.scale, **how}
         good.append(_measure_part("train", facts, session, "steps.train", scale=plan.scale, device=device, **how))
-    engines = ["torch", "torch-float32"]
-    play.measure(
-        play.Plan([plan.scale], plan.batches, engines, plan.seconds, plan.runs, plan.device, plan.weights, plan.out)
-    )
+    play.measure(plan)
     return all(good)
 
 
