@@ -24,7 +24,7 @@ def main(argv: tp.Sequence[str] | None = None) -> int:
     """Parse the command line, measure, write. Returns the exit status: 1 if a check failed or a part is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, …")
-    parser.add_argument("--scale", choices=SCALES, default="micro")
+    parser.add_argument("--scale", dest="models", nargs=1, choices=SCALES, default=["micro"])
     parser.add_argument(
         "--seconds", type=positive(float), default=10.0, help="length of a clip, and of a segment in training"
     )
@@ -41,7 +41,7 @@ def main(argv: tp.Sequence[str] | None = None) -> int:
             resolve_device(options["device"])
         except UserError as error:
             sys.exit(f"error: {error}")
-        good = measure(GpuPlan(**options))
+        good = measure(GpuPlan(engines=["torch", "torch-float32"], **options))
     text = summary(read(options["out"] / "gpu.jsonl"), read(options["out"] / "play.jsonl"))
     (options["out"] / "gpu.md").write_text(text, encoding="utf-8")
     print(text)

@@ -22,10 +22,11 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-from demo_page import Clip, Page, Section, copied_text, measures_table, number, write_page  # noqa: E402
+from demo_page import Clip, Page, Section, copied_text, measures_table, write_page  # noqa: E402
 
 from audiocraft.environment import share_cores  # noqa: E402
 from audiocraft.errors import UserError  # noqa: E402
+from audiocraft.utils.tables import cell  # noqa: E402
 
 if tp.TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -108,7 +109,7 @@ class Demo:
 
     def _unless_made(self, what: Path, weights: str, *arguments: str) -> None:
         """Run a command that makes a file or folder, unless it is there and was made so, of these very weights."""
-        from audiocraft.utils.files import atomic_path
+        from audiocraft.utils.files import write_text
 
         notes, made = what.with_name(f"{what.name}.made"), json.dumps({"weights": weights, "arguments": arguments})
         if what.exists() and notes.is_file() and notes.read_text(encoding="utf-8") == made:
@@ -116,8 +117,7 @@ class Demo:
             print(f"already there: {what}")
             return
         self._command(*arguments)
-        with atomic_path(notes) as temporary:
-            temporary.write_text(made, encoding="utf-8")
+        write_text(notes, made)
 
     def _make_material(self) -> Path:
         folder = self.out / "jungle"
@@ -227,7 +227,7 @@ class Demo:
         }
         held = curves["held out"]
         seconds = sum(stage.get("duration", 0.0) for epoch in history for stage in epoch.values())
-        beats = [number(measured[group]["median"]["beat"]) for group in ("takes", "material")]
+        beats = [cell(measured[group]["median"]["beat"]) for group in ("takes", "material")]
         guess = math.log(cfg.transformer_lm.card)
         of = "jungle" if self.args.folder is None else self.args.folder.resolve().name
         begin = "from scratch" if self.args.start == "none" else f"beginning with {self.args.start.split('/')[-1]},"

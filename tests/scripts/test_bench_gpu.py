@@ -75,7 +75,7 @@ def test_the_summary_says_what_the_records_say(folder: Path) -> None:
 def test_a_failed_check_and_a_missing_part_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = gpu.GpuPlan("cuda:9", "micro", 1.0, [1], 1, "random", 1, tmp_path)
+    plan = gpu.GpuPlan(["micro"], [1], None, 1.0, 1, "cuda:9", "random", tmp_path, 1)
     monkeypatch.setattr(
         gpu, "run", lambda *_, **__: process.Finished("ok   codec\nFAIL logits by far\n", 1.0, 1.0, 1.0)
     )
