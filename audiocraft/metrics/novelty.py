@@ -124,6 +124,11 @@ class NoveltyReport:
         levels = [least, *(level for level in _STRICTER[kind] if level > least + 0.01)]
         return {round(level, 3): float((values >= level).mean()) if len(values) else None for level in levels}
 
+    def median(self, group: str) -> float | None:
+        """Likeness of the closest second, median over windows that can be heard; None where none can."""
+        values = _heard(self.groups[group], "sound")
+        return float(np.median(values)) if len(values) else None
+
     def histogram(self, group: str) -> list[float]:
         """Share of windows in each of 40 bins of likeness from 0 to 1."""
         values = _heard(self.groups[group], "sound").clip(0, 1)
@@ -171,6 +176,7 @@ class NoveltyReport:
                 "windows": sum(int(one.audible.sum()) for one in traces),
                 "copied": _rounded(self.copied(name)),
                 "longest_seconds": round(self.longest(name), 2),
+                "median_likeness": _rounded(self.median(name)),
                 **{kind: {str(k): _rounded(v) for k, v in self.shares(name, kind).items()} for kind in _STRICTER},
                 "histogram": [round(share, 5) for share in self.histogram(name)],
                 "each": [
