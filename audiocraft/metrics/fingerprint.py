@@ -8,7 +8,6 @@ Material is looked at every 40 ms and a take every 10 ms, so that some of its wi
 the material. Every window is compared with every other; to know the closest, nothing is left out.
 """
 
-import itertools
 import typing as tp
 
 import numpy as np
@@ -40,15 +39,24 @@ def fingerprint(blocks: tp.Iterable[torch.Tensor], rate: int, phases: int = 1) -
     bins = min(length // 2 + 1, int(HIGHEST * length / rate) + 2)
     filters = mel_filters(length // 2 + 1, BANDS, rate, LOWEST, HIGHEST)[:, :bins].T
     filters = filters * (2 / (length * float(window.square().sum())))  # Parseval: mean squares
-    held, parts = torch.zeros(size // 2), []  # the first frame is the middle of its window
-    for block in itertools.chain(blocks, [torch.zeros(1, size - size // 2)]):
-        held = torch.cat([held, block.mean(0)])
-        if len(held) < size:
-            continue
-        frames = held.unfold(0, size, hop)
+    half, held, parts = size // 2, torch.zeros(0), []
+
+    def read(samples: torch.Tensor) -> torch.Tensor:
+        """Take the levels of all frames that are whole; returns what the next begins with."""
+        if len(samples) < size:
+            return samples
+        frames = samples.unfold(0, size, hop)
         power = torch.fft.rfft(frames * window, length)[:, :bins].abs().square()
         parts.append(10 * torch.log10(power @ filters + _FLOOR))
-        held = held[len(frames) * hop :]
+        return samples[len(frames) * hop :]
+
+    for block in blocks:
+        mix = block.mean(0)
+        # A frame lies around its time, and a wave is mirrored where it begins and ends: all edges would be alike.
+        held = read(torch.cat([held, mix] if len(held) or parts else [mix[:half].flip(0), mix]))
+    read(torch.cat([held, held[half - size :].flip(0)]))
+    if not parts:
+        return torch.zeros(0, BANDS).half()
     levels = torch.cat(parts)
     changes = levels[phases:] - levels[:-phases]
     return (changes - changes.mean(1, keepdim=True)).half()
