@@ -217,13 +217,19 @@ def fingerprints(paths: tp.Sequence[str], skipped: list[tuple[str, str]]) -> "tu
 
 
 def cached_codes(codec: "CompressionModel", paths: tp.Sequence[str]) -> "Material":
-    """The codes of files, from the token cache of the runs here; those that it has not are made and kept there."""
+    """The codes of files, from the token cache of the runs here; those that it has not are made and kept there.
+
+    Raises:
+        UserError: a codec whose codes need a scale beside them.
+    """
     import torch
 
     from ..data.token_cache import TokenCache
     from ..environment import AudioCraftEnvironment
     from ..metrics.copied import Material
 
+    if getattr(codec, "renormalize", False):
+        raise UserError("the codec scales every clip by its loudness, so its codes tell no copies; add --no-codes")
     report = TokenCache(AudioCraftEnvironment.get_dora_dir() / "token_cache", codec).prepare(paths)
     none = torch.zeros(0, dtype=torch.int64)
     found = [report.tokens[path].read()[0] if path in report.tokens else none for path in paths]
@@ -251,7 +257,7 @@ def look_up(
         if wav is None:
             continue
         if wav.shape[1] < RATE:
-            skipped.append((take.name, "it is shorter than a second"))
+            skipped.append((take.piece.path if take.piece else take.name, "it is shorter than a second"))
             continue
         codes = encode(codec, wav) if take.codes is None and codec is not None else take.codes
         found.append((trace(take.name, wav, prints, codes, material), take))
