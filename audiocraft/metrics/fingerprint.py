@@ -20,8 +20,8 @@ FRAMES = 25  # a second, of a material
 PHASES = 4  # times as many of a take
 BANDS, LOWEST, HIGHEST = 24, 60.0, 4000.0
 WINDOW_SECONDS = 0.085
-_FLOOR = 1e-7  # -70 dBFS in a band: what lies below makes no difference, else all that fades away is alike
-_LEAST_CHANGE = 0.5  # dB: what changes no more tells no places apart
+_FLOOR = 1e-8  # -80 dBFS in a band: what lies below makes no difference
+_LEAST_CHANGE = 0.1  # dB: what changes no more tells no places apart
 _ROWS, _PLACES = 256, 2048  # windows of a take and of the material that are compared at once
 
 

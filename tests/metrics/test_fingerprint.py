@@ -78,7 +78,7 @@ def test_silence_and_steady_tones_are_like_nothing() -> None:
     steady = (0.3 * torch.sin(2 * torch.pi * 440 * time))[None]
     prints = Fingerprints([fingerprint([wav], RATE) for wav in (steady, torch.zeros(1, 3 * RATE))])
     for wav in (steady[:, 1000:-1000], torch.zeros(1, 2 * RATE)):
-        assert np.abs(prints.closest(fingerprint([wav], RATE, PHASES)).likeness[1:-1]).max() < 0.3
+        assert np.abs(prints.closest(fingerprint([wav], RATE, PHASES)).likeness[3:-3]).max() < 0.1  # but for the ends
 
 
 def test_other_rates_channels_and_blocks(material: list[torch.Tensor]) -> None:
@@ -112,7 +112,7 @@ def test_as_trying_everything(seed: int, monkeypatch: pytest.MonkeyPatch) -> Non
             for number, item in enumerate(items):
                 for start in range(len(item) - FRAMES + 1):
                     theirs = item[start : start + FRAMES].double()
-                    sizes = [(part.square().sum() + FRAMES * BANDS * 0.25).sqrt() for part in (ours, theirs)]
+                    sizes = [(part.square().sum() + FRAMES * BANDS * 0.01).sqrt() for part in (ours, theirs)]
                     like = float((ours * theirs).sum() / sizes[0] / sizes[1])
                     if like > best:
                         best, place = like, (number, start)
