@@ -18,7 +18,6 @@ if tp.TYPE_CHECKING:
     Named = tuple[Case, str, str]  # with the names of the take and of the file that it is closest to
 
 SHIPPED_CODEC = "//pretrained/spectral_32khz"
-_MOST_HELD_OUT = 32  # pieces of 10 s
 _TOLD = 3  # of the closest stretches
 
 
@@ -63,40 +62,36 @@ def novelty(
     """
     from ..metrics.novelty import HELD_OUT, TAKES, judge
     from ..metrics.novelty_page import CASES, table, told, write_page
-    from ..metrics.sound_files import Piece, cut
-    from .novelty_audio import Audio, Take, cached_codes, find_model, fingerprints, load_model, look_up, play
+    from . import novelty_audio as audio
 
     for path, ending in ((json_file, ".json"), (page, ".html")):
         check_file(path, ending)
     options.check_seconds("--duration", duration)
-    model = find_model(sources)
+    model = audio.find_model(sources)
     if model is not None and codec is not None:
         raise UserError(f"{model} has a codec of its own, which tells what is copied; leave --codec out")
     if model is not None and duration < 1:
         raise UserError(f"takes of {duration:g} s are too short to look up; give a --duration of a second or more")
     source, apart = _manifests(train, held_out, model)
-    files = Audio.find([] if model else sources, source, apart)
-    musicgen = load_model(model, device, duration) if model is not None else None
-    compression, codec_name = None, None
-    if musicgen is not None:
-        compression, codec_name = (musicgen.compression_model, musicgen.files.get("codec")) if codes else (None, None)
+    files = audio.Audio.find([] if model else sources, source, apart)
+    compression, codec_name, skipped = None, None, list[tuple[str, str]]()
+    if model is not None:
+        musicgen = audio.load_model(model, device, duration)
+        compression, codec_name = musicgen.compression_model, musicgen.files.get("codec")
     elif codes:
         compression, codec_name = _load_codec(codec, files.takes, device)
-    skipped: list[tuple[str, str]] = []
-    material, prints = fingerprints(files.material, skipped)
-    index = cached_codes(compression, material) if compression is not None else None
-    takes = play(musicgen, num, seed) if musicgen is not None else [Take(Path(f).name, Piece(f)) for f in files.takes]
-    apart_takes = [Take(piece.name, piece) for piece in cut(files.held_out, _MOST_HELD_OUT)]
-    traces = look_up(takes, prints, compression, index, TAKES, skipped)
-    held = look_up(apart_takes, prints, compression, index, HELD_OUT, skipped)
+    material, prints = audio.fingerprints(files.material, skipped)
+    index = audio.cached_codes(compression, material) if compression is not None and codes else None
+    takes = audio.play(musicgen, num, seed) if model is not None else audio.from_files(files.takes)
+    traces = audio.look_up(takes, prints, compression, index, TAKES, skipped)
+    held = audio.look_up(audio.kept_apart(files.held_out, skipped), prints, compression, index, HELD_OUT, skipped)
     tell(skipped)
     if not traces:
         raise UserError(f"none of the takes can be looked up ({skipped[-1][1]}); give takes of a second or more")
     report = judge([one for one, _ in traces], [one for one, _ in held])
     looked_up = [take for _, take in traces]
-    facts = "; ".join(
-        [*(_minutes(name, group) for name, group in report.groups.items()), f"training: {_files(len(material))}"]
-    )
+    facts = "; ".join(_minutes(name, group) for name, group in report.groups.items())
+    facts += f"; training: {len(material)} file{'s' if len(material) != 1 else ''}"
     named = [(case, looked_up[case.take].name, Path(material[case.item]).name) for case in report.worst(CASES)]
     typer.echo("\n\n".join([facts, table(report), "\n".join(told(*each) for each in named[:_TOLD])]))
     if report.copied(TAKES) is None:
@@ -105,7 +100,10 @@ def novelty(
         typer.echo(note)
     if json_file is not None:
         of = [model] if model is not None else [Path(name).resolve().name for name in sources]
-        write_record(json_file, {"of": of, "codec": codec_name, "closest": list(map(_plain, named)), **report.record()})
+        write_record(
+            json_file,
+            {"of": of, "codec": codec_name if codes else None, "closest": list(map(_plain, named)), **report.record()},
+        )
     if page is not None:
         pairs = _pairs(named, looked_up, material)
         write_page(report, pairs, f"Is it new? {model or ', '.join(sources)}", facts, page)
@@ -158,10 +156,6 @@ def _minutes(name: str, group: "tp.Sequence[Trace]") -> str:
     return f"{name}: {len(group)}, {minutes}:{seconds:02d} min"
 
 
-def _files(count: int) -> str:
-    return f"{count} file{'s' if count != 1 else ''}"
-
-
 def _plain(named: "Named") -> dict[str, tp.Any]:
     from dataclasses import asdict
 
@@ -173,15 +167,14 @@ def _plain(named: "Named") -> dict[str, tp.Any]:
 def _pairs(named: "tp.Sequence[Named]", takes: "tp.Sequence[Take]", material: tp.Sequence[str]) -> "list[Pair]":
     """Both sides of each case to listen to, of those that can still be read."""
     from ..metrics.novelty_page import CONTEXT_SECONDS, Pair
-    from ..metrics.sound_files import Piece
-    from .novelty_audio import Take
+    from .novelty_audio import from_files
 
-    pairs = []
+    files, pairs = from_files(material), []
     for case, take, source in named:
         before = min(CONTEXT_SECONDS, case.start, case.at)
         seconds = before + 1 + CONTEXT_SECONDS
         ours = takes[case.take].read(case.start - before, seconds)
-        theirs = Take(source, Piece(material[case.item])).read(case.at - before, seconds)
+        theirs = files[case.item].read(case.at - before, seconds)
         if ours is not None and theirs is not None:
             pairs.append(Pair(case, take, source, ours, theirs))
     return pairs

@@ -20,6 +20,7 @@ if tp.TYPE_CHECKING:
     from ..models.musicgen import MusicGen
 
 _AT_ONCE = 8  # takes that a model plays
+_MOST_HELD_OUT = 32  # pieces of 10 s
 _WORKERS = 4
 
 
@@ -32,20 +33,15 @@ class Take:
     wav: "torch.Tensor | None" = None
     codes: "torch.Tensor | None" = None
 
-    def read(self, start: float = 0.0, seconds: float | None = None) -> "torch.Tensor | None":
+    def read(self, start: float, seconds: float) -> "torch.Tensor | None":
         """A stretch of it [1, T] at 32 kHz; None where the file cannot be read."""
-        from dataclasses import replace
-
         from ..metrics.sound_features import RATE
-        from ..metrics.sound_files import read_piece
+        from ..metrics.sound_files import Piece, read_piece
 
-        if self.wav is not None:
-            end = None if seconds is None else round((start + seconds) * RATE)
-            return self.wav[:, round(start * RATE) : end]
-        assert self.piece is not None
-        if seconds is None:
-            return read_piece(self.piece, [])
-        return read_piece(replace(self.piece, start=start, seconds=seconds), [])
+        if self.piece is not None:
+            return read_piece(Piece(self.piece.path, start, seconds), [])
+        assert self.wav is not None
+        return self.wav[:, round(start * RATE) : round((start + seconds) * RATE)]
 
 
 def run_checkpoint(name: str) -> Path | None:
@@ -167,6 +163,27 @@ def play(musicgen: "MusicGen", num: int, seed: int) -> list[Take]:
     return takes
 
 
+def from_files(paths: tp.Iterable[str]) -> list[Take]:
+    """Takes that are files, each as a whole."""
+    from ..metrics.sound_files import Piece
+
+    return [Take(Path(path).name, Piece(path)) for path in paths]
+
+
+def kept_apart(paths: tp.Iterable[str], skipped: list[tuple[str, str]]) -> list[Take]:
+    """Pieces of files that were held out; `skipped` is told of those that are gone or broken."""
+    from ..data.audio import UnreadableAudio
+    from ..metrics.sound_files import cut, spread
+
+    pieces = []
+    for path in paths:
+        try:
+            pieces += cut([path], None)
+        except UnreadableAudio as error:
+            skipped.append((path, error.reason))
+    return [Take(piece.name, piece) for piece in spread(pieces, _MOST_HELD_OUT)]
+
+
 def own_codecs(takes: tp.Iterable[str]) -> list[str]:
     """Which codecs takes were made with, as the JSON beside each says."""
     from ..utils.files import read_json
@@ -259,6 +276,6 @@ def look_up(
         if wav.shape[1] < RATE:
             skipped.append((take.piece.path if take.piece else take.name, "it is shorter than a second"))
             continue
-        codes = encode(codec, wav) if take.codes is None and codec is not None else take.codes
+        codes = encode(codec, wav) if take.codes is None and codec is not None and material is not None else take.codes
         found.append((trace(take.name, wav, prints, codes, material), take))
     return found

@@ -149,6 +149,9 @@ def test_what_cannot_be_used_is_told(home: Path) -> None:
     assert done.exit_code == 0 and "takes: 3, " in done.stdout and "training: 1 file\n" in done.stdout
     for name in ("gone.wav: ", "takes/blip.wav: it is shorter", "music/blip.wav: it is shorter", "broken.wav: "):
         assert name in done.stderr
+    apart = manifest(home / "apart.jsonl", [home / "away.wav", home / "music" / "apart" / "held.wav"])
+    done = call("takes/new.wav", "--train", listed, "--held-out", apart, "--no-codes")
+    assert done.exit_code == 0 and "held out: 1, " in done.stdout and "away.wav: " in done.stderr
     done = call("takes/silent.wav", "--train", "music", "--no-codes")
     assert done.exit_code == 0 and "nothing in the takes can be heard" in done.stdout
 
