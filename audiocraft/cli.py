@@ -6,7 +6,7 @@ import sys
 import typer
 
 from . import __version__
-from .commands import codec, export, generate, manifest, material, sound, stream, train, tune
+from .commands import codec, export, generate, manifest, material, novelty, sound, stream, train, tune
 from .environment import refuse_peer, share_cores
 from .errors import UserError
 from .utils.files import disk_told
@@ -26,6 +26,7 @@ app.command("export")(export.export)
 app.command("generate")(generate.generate)
 app.command("stream")(stream.stream)
 app.command("sound")(sound.sound)
+app.command("novelty")(novelty.novelty)
 app.command("tune")(tune.tune)
 app.command("manifest")(manifest.manifest)
 app.command("material")(material.material)
