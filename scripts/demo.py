@@ -49,6 +49,8 @@ OVERRIDES = (
     "optim.updates_per_epoch=20",
     "generate.every=null",
 )
+# The model that ships knows such jungle: a third of the usual rates of fine-tuning keep its beat (docs/TRAINING.md).
+KNOWN_MATERIAL = ("optim.lr=3e-4", "optim.muon.lr=6e-4")
 
 
 class Demo:
@@ -134,7 +136,8 @@ class Demo:
 
         begin = ["--scale", self.args.scale] if self.args.start == "none" else ["--from", self.args.start]
         codec = ["--codec", self.args.codec] if self.args.codec else []
-        overrides = self.args.overrides or OVERRIDES
+        gentle = KNOWN_MATERIAL if self.args.start == SHIPPED and not self.args.folder else ()
+        overrides = self.args.overrides or (*OVERRIDES, *gentle)
         result = self._command(*("train", str(material), *begin, *codec, "--epochs", str(self.args.epochs), *overrides))
         if not (isinstance(result, RunResult) and result.finished):
             raise UserError("training was stopped; the same command goes on from there")
@@ -147,7 +150,7 @@ class Demo:
         folder, run = self.out / "model", result.sig
         weights = fingerprint(result.folder / "checkpoint.th")
         seconds = sum(_durations(material).values())
-        command = ["tune", run, "--against", _short(material), "--duration", f"{EXCERPT_SECONDS:g}", "--num", "8"]
+        command = ["tune", run, "--against", _short(material), "--duration", f"{EXCERPT_SECONDS:g}", "--num", "16"]
         if seconds < TUNED_SECONDS:
             print(f"{seconds:.0f} s of material are too little to choose by; the usual settings are kept")
             command = ["export", run]

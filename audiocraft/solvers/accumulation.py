@@ -1,4 +1,4 @@
-"""A batch that does not fit the memory goes through the model in parts, whose gradients add up to those of the whole."""
+"""A batch that does not fit the memory goes through the model in parts, whose gradients add up."""
 
 import gc
 import logging
