@@ -105,6 +105,9 @@ class TokenDecoder:
             branches = self._branches(batch, fused, sequence.shape[-1])
             state = DecoderState(sequence, drawn, at, step, frames, prompt_frames, uniforms, branches)
             self._read(state)
+            if self.spans:
+                for branch in branches:
+                    self.playing.transformer.place(branch.cache)
         return state
 
     @torch.no_grad()
@@ -122,6 +125,8 @@ class TokenDecoder:
             span = min(cache.capacity, -(-(cache.length + 1) // _SPAN_STEPS) * _SPAN_STEPS)
             cache.span = span if self.spans else None
             spans.append(cache.span)
+            if self.spans:
+                self.playing.transformer.place(cache)  # there is one, but for states read from a file
         with self._plain():
             if self.graphs:
                 run_step(state, (self, *spans), lambda: self._draw(state))
