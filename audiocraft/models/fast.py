@@ -150,6 +150,7 @@ class FastLM:
         self.n_q, self.card, self.special_token_id = lm.n_q, lm.card, lm.special_token_id
         self.pattern_provider = lm.pattern_provider
         self.cfg_coef = lm.cfg_coef
+        self.spare: dict[str, tp.Any] = {}  # "state": one that is done with, see `TokenDecoder.retire`
         self._versions = versions(lm)
         self._fuser, self._condition = lm.fuser, lm.condition
         self.guidable = len(lm.condition_provider.conditioners) > 0
@@ -160,10 +161,12 @@ class FastLM:
             self.transformer: tp.Any = self._swapped(lm.transformer, jobs)
             self.out_norm: tp.Any = None if lm.out_norm is None else self._swapped(lm.out_norm, jobs)
             jobs.append(lambda: setattr(self, "head", self._head(lm)))
-            # torch packs a matrix in one thread.
-            threads = torch.get_num_threads() if self.precision == "int8" else 1
-            with packing(self.precision), ThreadPoolExecutor(threads) as pool:
-                list(pool.map(lambda job: job(), jobs))
+            if self.precision == "int8":  # torch packs a matrix in one thread
+                with packing(self.precision), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+                    list(pool.map(lambda job: job(), jobs))
+            else:  # another thread would work on a stream of its own, for which the caller's does not wait
+                for job in jobs:
+                    job()
         self.head: Linear
 
     def is_current(self, lm: LMModel) -> bool:

@@ -29,6 +29,7 @@ ProgressCallback = tp.Callable[[int, int], None]
 DEFAULT_MAX_DURATION = 30.0
 _STRIDE_SHARE = 0.6  # the peer's 18 s of 30 s
 _LONGEST_STRIDE = 18.0
+_KEPT_BYTES = 2**28
 
 
 def _as_wave(prompt: tp.Any) -> torch.Tensor:
@@ -317,7 +318,7 @@ class BaseGenModel(ABC):
         while state.done < state.total:
             parts.append(songs.read(state, state.total, report))
         tokens = torch.cat(parts, dim=-1)
-        del state  # its cache is not needed while decoding
+        songs.decoder.retire(state.window, most=_KEPT_BYTES)  # a large cache would be in the way while decoding
         wav = self.generate_audio(tokens)
         return (wav, tokens) if return_tokens else wav
 

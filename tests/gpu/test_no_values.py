@@ -3,25 +3,16 @@
 import importlib
 import typing as tp
 from contextlib import nullcontext
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from no_values import GPU, Watch, move
-from tiny import tiny_encodec, tiny_lm
-from tiny_lm import build, write_material
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from tiny import tiny_lm
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from audiocraft.models import builders
 from audiocraft.models.fast import FastLM
 from audiocraft.models.generate import TokenDecoder
-from audiocraft.models.spectral import SpectralModel
-from audiocraft.modules import partials
 from audiocraft.modules.sampling import SamplingParams
-from audiocraft.solvers.compression import CompressionSolver
-from audiocraft.solvers.loop import Loop
-from audiocraft.train import main as dora_main
 from audiocraft.utils.segments import AudioMeta, SegmentInfo
 
 FRAMES = 24
