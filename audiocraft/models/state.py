@@ -101,8 +101,10 @@ class DecoderState:
             if mine is not None:
                 mine.copy_(its)
         for branch in self.branches:
-            branch.cache.length = 0
-            branch.cache.at.zero_()
+            cache = branch.cache
+            cache.length = 0
+            for tensor in (cache.at, cache.keys, cache.values):  # what is masked must be numbers all the same
+                tensor.zero_()
         self.step, self.prompt_frames = new.step, new.prompt_frames
         return True
 

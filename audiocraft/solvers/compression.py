@@ -46,7 +46,7 @@ def loss_weights(cfg: DictConfig) -> dict[str, float]:
 
 def sounding(wav: torch.Tensor, infos: tp.Sequence[tp.Any]) -> torch.Tensor:
     """1 where wav [B, C, T] is sound and 0 where it is padding: [B, 1, T]."""
-    frames = torch.tensor([info.n_frames for info in infos], device=wav.device)
+    frames = torch.tensor([info.n_frames for info in infos]).to(wav.device, non_blocking=True)
     return (torch.arange(wav.shape[-1], device=wav.device) < frames[:, None]).to(wav.dtype)[:, None]
 
 
@@ -149,7 +149,7 @@ class CompressionSolver(StandardSolver):
         codec's side of the game, and `d_loss`, theirs.
         """
         wav, infos = batch
-        wav = wav.to(self.device)
+        wav = wav.to(self.device, non_blocking=True)
         with self.autocast:
             result = self.model(wav)
         y_pred = result.x.float() * sounding(wav, infos)

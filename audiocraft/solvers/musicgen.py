@@ -117,6 +117,7 @@ class MusicGenSolver(GenerateStage):
         cfg = self.cfg
         self.compression_model = load_codec(cfg, Path(self.folder), self.device)
         self.compression_model.requires_grad_(False)
+        self.compression_model.check_values = False  # readers give no NaN, and to look for some a GPU is waited for
         fit_codec(self.compression_model, cfg)
         local_t5.resolve_from_here(cfg)
         self.model = builders.get_lm_model(cfg)
