@@ -2,6 +2,7 @@
 
 import typing as tp
 from abc import ABC, abstractmethod
+from itertools import chain
 
 import torch
 from torch import nn
@@ -89,6 +90,11 @@ class CompressionModel(ABC, nn.Module):
     @abstractmethod
     def decode_latent(self, codes: torch.Tensor) -> torch.Tensor:
         """codes [B, K, F] → latents [B, D, F]."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes, and takes its input."""
+        return next(chain(self.parameters(), self.buffers())).device
 
     @property
     def cardinality(self) -> int:

@@ -41,7 +41,8 @@ class EncodecDecoder(StreamDecoder):
     def push(self, state: StreamState, codes: torch.Tensor, last: bool = False) -> torch.Tensor:
         """As StreamDecoder.push."""
         with full_float32():
-            return self._pieces.push(state, self._codec.decode_latent(codes), last)
+            latents = self._codec.decode_latent(codes.to(self._codec.device))
+            return self._pieces.push(state, latents, last).to(codes.device)
 
 
 class _BentQuantizer(BaseQuantizer):

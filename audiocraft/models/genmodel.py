@@ -160,7 +160,9 @@ class BaseGenModel(ABC):
         """
         from .playback import Playback
 
-        self._playback = Playback(self.lm, self.compression_model, name)
+        # Where the model was loaded for a GPU in less than float32, that is all that goes there.
+        device = self.device if self.lm.device.type == "cpu" else self.lm.device
+        self._playback = Playback(self.lm, self.compression_model, name, device)
 
     @property
     def _play(self) -> "Playback":
@@ -294,9 +296,9 @@ class BaseGenModel(ABC):
         # Of a few samples at a high rate nothing may be left.
         prompt = F.pad(prompt, (0, max(0, 1 - prompt.shape[-1])))
         with torch.no_grad():
-            codes, scale = self.compression_model.encode(prompt.to(self.device))
+            codes, scale = self.compression_model.encode(prompt.to(self.compression_model.device))
         assert scale is None, "a codec that renormalises has no language model"
-        return codes
+        return codes.to(self.device)
 
     def generate_audio(self, gen_tokens: torch.Tensor) -> torch.Tensor:
         """Decode codes [B, K, F] to wav [B, C, T]."""

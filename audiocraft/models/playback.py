@@ -20,11 +20,12 @@ class Playback:
     Args:
         lm, codec: the models; they are not changed.
         precision: see `resolve_precision`; with int8 the codec's recurrent weights are rounded to float16, too.
+        device: where the language model plays.
     """
 
-    def __init__(self, lm: LMModel, codec: CompressionModel, precision: str) -> None:
-        self._lm, self._codec = lm, codec
-        self.precision = resolve_precision(precision, lm.device)
+    def __init__(self, lm: LMModel, codec: CompressionModel, precision: str, device: torch.device) -> None:
+        self._lm, self._codec, self._device = lm, codec, device
+        self.precision = resolve_precision(precision, device)
         self._fast: FastLM | None = None
         self._decoder: StreamDecoder | None = None
         self._decoder_versions: tp.Any = None
@@ -41,7 +42,7 @@ class Playback:
     def lm(self) -> FastLM:
         """The language model as its weights are now."""
         if self._fast is None or not self._fast.is_current(self._lm):
-            self._fast = FastLM(self._lm, self.precision)
+            self._fast = FastLM(self._lm, self.precision, self._device)
         return self._fast
 
     @property
@@ -77,6 +78,6 @@ class Playback:
             UserError: codes that do not exist.
         """
         if not self._codec.can_stream:
-            return self._codec.decode(codes, None)
+            return self._codec.decode(codes.to(self._codec.device), None)
         self._codec.check_codes(codes)
         return self.codec.decode(codes)

@@ -8,6 +8,7 @@ from torch import nn
 from ..errors import UserError
 from ..models import builders, loaders
 from ..models.spectral import SpectralModel
+from ..utils.device import upload
 from .compression import CompressionSolver, evaluate_audio_reconstruction
 
 # Vectors per code from which principal components and codebooks start.
@@ -48,11 +49,11 @@ class SpectralSolver(CompressionSolver):
         magnitudes, and in training `used` and `dead` codes."""
         wav, infos = batch
         hop, frames = self.model.hop_length, -(-wav.shape[-1] // self.model.hop_length)
-        # Padding teaches nothing: only the frames that sound, as one clip. Counted here, not on a GPU that is waited for.
+        # Padding teaches nothing: only the frames that sound, as one clip. Counted here, as a GPU would be waited for.
         sounding = [i * frames + t for i, info in enumerate(infos) for t in range(-(-info.n_frames // hop))]
-        places = torch.tensor(sounding).to(self.device, non_blocking=True)
+        places = upload(torch.tensor(sounding), self.device)
         with torch.no_grad():
-            envelopes = self.model.envelopes(wav.to(self.device, non_blocking=True))
+            envelopes = self.model.envelopes(upload(wav, self.device))
             heard = envelopes.transpose(1, 2).flatten(0, 1).index_select(0, places).T[None]
             result = self.model.quantizer(heard, self.model.frame_rate)
         return {**metrics, **result.metrics, "loss": (result.x - heard).abs().mean()}
