@@ -26,11 +26,12 @@ class Decoder(tp.Protocol):
 class StreamDecoder(ABC):
     """codes → wav on streams, with the codec's weights as they were when it was made; holds no state of its own.
 
-    Attributes: `channels`, `hop_length` (samples per frame).
+    Attributes: `channels`, `hop_length` (samples per frame), `clips` that `decode` takes at once (None: all).
     """
 
     channels: int
     hop_length: int
+    clips: int | None = None
 
     @abstractmethod
     def block(self, batch: int) -> int:
@@ -46,14 +47,16 @@ class StreamDecoder(ABC):
 
     def decode(self, codes: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
         """As CompressionModel.decode, block by block; codes are not checked."""
-        state: StreamState = {}
-        blocks = codes.split(self.block(len(codes)), dim=-1)
         out = torch.empty(len(codes), self.channels, codes.shape[-1] * self.hop_length, device=codes.device)
-        done = 0
-        for i, block in enumerate(blocks):
-            wav = self.push(state, block, last=i + 1 == len(blocks))
-            out[..., done : done + wav.shape[-1]] = wav
-            done += wav.shape[-1]
+        clips = self.clips or len(codes)
+        for rows, part in zip(out.split(clips), codes.split(clips)):
+            state: StreamState = {}
+            blocks = part.split(self.block(len(part)), dim=-1)
+            done = 0
+            for i, block in enumerate(blocks):
+                wav = self.push(state, block, last=i + 1 == len(blocks))
+                rows[..., done : done + wav.shape[-1]] = wav
+                done += wav.shape[-1]
         return out if scale is None else out.mul_(scale.view(-1, 1, 1))
 
 

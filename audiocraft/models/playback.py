@@ -8,7 +8,7 @@ from torch import Tensor
 from ..modules.sampling import SamplingParams
 from .codec import CompressionModel, StreamDecoder
 from .fast import FastLM, resolve_precision, versions
-from .generate import TokenDecoder, check_result
+from .generate import TokenDecoder, check_result, check_room
 from .lm import LMModel
 from .stream import Streamer
 from .windows import SongDecoder
@@ -67,8 +67,10 @@ class Playback:
         return Streamer(songs, self.codec, self._codec.frame_rate, chunk)
 
     def check_size(self, batch: int, frames: int) -> None:
-        """Raises UserError where the sound of so many frames would not fit into memory."""
-        check_result(batch * frames * self._codec.hop_length * self._codec.channels * 4)
+        """Raises UserError where the sound of so many frames would not fit into memory, or that of a GPU."""
+        clip = frames * self._codec.hop_length * self._codec.channels * 4
+        check_result(batch * clip)
+        check_room(self._device, clip, batch)
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import typing as tp
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -74,3 +75,29 @@ def move(module: nn.Module, optimizers: tp.Iterable[torch.optim.Optimizer] = ())
         for group in optimizer.param_groups:
             group["params"] = [moved.get(id(parameter), parameter) for parameter in group["params"]]
     return module
+
+
+class Memory(TorchDispatchMode):
+    """How much of the GPU's memory tensors take that are made in here, in bytes: now, and at the `peak`. Kernels' own
+    working space is not in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func: tp.Any, types: tp.Any, args: tp.Any = (), kwargs: tp.Any = None) -> tp.Any:
+        out = func(*args, **(kwargs or {}))
+        given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        for x in tree_leaves(out):
+            if isinstance(x, Tensor) and x.device == GPU and x.untyped_storage()._cdata not in given:
+                storage = x.untyped_storage()
+                self.held[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self.peak = max(self.peak, self.now)
+        return out
+
+    @property
+    def now(self) -> int:
+        """Bytes held."""
+        self.held = {key: (ref, size) for key, (ref, size) in self.held.items() if not ref.expired()}
+        return sum(size for _, size in self.held.values())

@@ -9,14 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from no_values import GPU, Watch, move
+from no_values import GPU, Memory, Watch, move
 from tiny import tiny_encodec, tiny_lm
 from tiny_lm import build, write_material
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from audiocraft.models import builders
+from audiocraft.models import builders, encodec
+from audiocraft.models.encodec import EncodecModel
 from audiocraft.models.fast import FastLM
-from audiocraft.models.generate import TokenDecoder
+from audiocraft.models.generate import _MARGIN, TokenDecoder
 from audiocraft.models.spectral import SpectralModel
 from audiocraft.modules import partials
 from audiocraft.modules.sampling import SamplingParams
@@ -72,6 +73,20 @@ def test_a_step_of_the_decoder(options: dict[str, tp.Any], params: SamplingParam
             assert state.sequence.device == GPU
     assert len(made[0]) > 50
     assert all(step == made[0] for step in made), "steps of one span differ in what they allocate"
+
+
+def test_only_what_plays_is_on_the_gpu() -> None:
+    lm = tiny_lm(positional_embedding="sin_rope", qk_layer_norm=True)
+    lm.pattern_provider.get_pattern(FRAMES).step_of  # noqa: B018  made from values, while there are some
+    with no_values():
+        playing = FastLM(lm, "bfloat16", GPU)
+        decoder = TokenDecoder(playing, SamplingParams(), graphs=False, spans=True)
+        state = decoder.start(num_samples=2, frames=FRAMES, seed=0)
+        with Watch():
+            decoder.step(state)
+    assert state.branches[0].cache.keys.device == playing.table.device == GPU
+    assert {(p.device, p.dtype) for p in playing.transformer.parameters()} == {(GPU, torch.bfloat16)}
+    assert {p.device.type for p in lm.parameters()} == {"cpu"}
 
 
 def watched_steps(solver: Loop, batch: tp.Any) -> list[Watch]:
@@ -183,6 +198,40 @@ def test_a_codec_on_the_gpu() -> None:
             assert wav.shape == again.shape == (2, 1, seconds * codec.sample_rate)
             assert wav.device == again.device == codes.device == GPU
             assert not watch.uploads
+
+
+def test_many_clips_are_decoded_in_what_is_left_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The full codec: however many clips were admitted, their sound comes on top of a bounded amount."""
+    codec = builders.get_compression_model(dora_main.make_xp(["solver=compression/encodec_musicgen_32khz"]).cfg).eval()
+    monkeypatch.setitem(encodec._ELEMENTS_PER_BLOCK, GPU.type, encodec._ELEMENTS_PER_BLOCK["cuda"])
+    with no_values(), torch.no_grad():
+        move(codec)
+        assert isinstance(codec, EncodecModel)
+        for clips, seconds in ((1, 6), (9, 1)):
+            codes = torch.zeros(clips, codec.num_codebooks, seconds * 50, dtype=torch.long, device=GPU)
+            with Memory() as memory:
+                wav = codec.stream_decoder().decode(codes)
+            assert wav.shape == (clips, 1, seconds * codec.sample_rate)
+            assert memory.now == wav.nbytes
+            # As much again may go to what kernels work in.
+            assert memory.peak - wav.nbytes < _MARGIN / 4
+
+
+def test_a_codec_on_the_cpu_beside_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on mps."""
+    monkeypatch.setenv("AUDIOCRAFT_DORA_DIR", str(tmp_path / "outputs"))
+    solver = build(write_material(tmp_path), "tokens.cache=off")
+    wave, infos = next(iter(solver.dataloaders["train"]))
+    silence = solver._silence
+    with no_values(), torch.no_grad():
+        solver.device = GPU
+        solver._silence = silence.to(GPU)
+        codec = solver.compression_model
+        monkeypatch.setattr(codec, "check_codes", lambda codes: None)
+        codes, mask = solver.get_tokens((wave, infos))
+        assert codes.device == mask.device == GPU
+        assert solver._decode(codes).device.type == "cpu"
+        assert codec.stream_decoder().decode(codes).device == GPU
 
 
 def test_the_spectral_codec_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
