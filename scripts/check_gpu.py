@@ -249,7 +249,9 @@ def explain(title: str, error: Exception) -> str:
     return f"{MEANS[title]} Please report it with the files that are written."
 
 
-def run_checks(checks: list[Callable[[torch.device], str]], device: torch.device, end: float, rows: list[Check]) -> None:
+def run_checks(
+    checks: list[Callable[[torch.device], str]], device: torch.device, end: float, rows: list[Check]
+) -> None:
     """Run one check after another until `end` of `time.monotonic`, and write into `rows` what came out."""
     for check in checks:
         title, began = check.__name__.removeprefix("check_"), time.monotonic()

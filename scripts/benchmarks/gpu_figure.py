@@ -37,7 +37,9 @@ def draw_checks(checks: tp.Sequence[Check], device: str, out: Path) -> None:
     figure = Figure(figsize=(12.5, height), facecolor="white")
     _check_lines(figure.subplots(), checks)
     means = [f"{check.title}: {check.means}" for check in checks if check.means]
-    finish(figure, f"{device}: checks", means or ["Nothing is wrong."], 0.2, {"left": 0.14, "top": 1 - 0.5 / height}, out)
+    finish(
+        figure, f"{device}: checks", means or ["Nothing is wrong."], 0.2, {"left": 0.14, "top": 1 - 0.5 / height}, out
+    )
 
 
 def draw(records: tp.Sequence[Record], device: str, wrong: tp.Sequence[str], out: Path) -> None:
