@@ -2,8 +2,8 @@
 
     python scripts/bench_gpu.py [--device cuda] [--minutes 10] [--out outputs/bench_gpu]
 
-Offline: it plays random weights of micro's shape. Writes OUT/gpu.json and OUT/gpu.png, which are what to send along with
-a report, and OUT/gpu.md to read; appends to OUT/gpu.jsonl and OUT/play.jsonl. What takes too long is left out.
+Offline: it plays random weights of micro's shape. Writes OUT/gpu.json and OUT/gpu.png, which are what to send with a
+report, and OUT/gpu.md to read; appends to OUT/gpu.jsonl and OUT/play.jsonl. What takes too long is left out.
 `--device cpu --scale pico --seconds 1 --runs 1` runs the same without a GPU, to see that it works.
 """
 

@@ -229,8 +229,8 @@ def check_micro_steps(device: torch.device) -> str:
 
 
 MEANS = {
-    "codec": "The codec computes other numbers on this GPU than on the CPU: what is trained or played here is not to be "
-    "trusted; use device=cpu.",
+    "codec": "The codec computes other numbers on this GPU than on the CPU, so trust nothing that is trained or played "
+    "here: use device=cpu.",
     "logits": "The language model computes other numbers on this GPU than on the CPU: use device=cpu.",
     "generation": "Seeds do not give the same clips here as on the CPU; takes can not be made again elsewhere.",
     "golden": "What is played here is not what audiocraft plays with the same weights.",

@@ -189,7 +189,8 @@ class BaseGenModel(ABC):
             num_samples: B, how many clips.
             progress: call the progress callback (or print a counter).
             return_tokens: return the codes too.
-            seed: clip i uses seed + i and comes out the same alone or in any batch; None draws one from torch.
+            seed: clip i uses seed + i, and in float32 and int8 comes out the same alone or in any batch; in bfloat16
+                and float16, where sums of another order are others, only in one of this size. None draws one.
         Returns:
             wav [B, C, T] float32; with `return_tokens` also codes [B, K, F] int64.
         """
@@ -206,7 +207,7 @@ class BaseGenModel(ABC):
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Generate one clip per description (B of them). Arguments and results as `generate_unconditional`.
 
-        With texts, clip i of a seed is the same in all batches whose longest text has as many tokens.
+        With texts, clip i of a seed is the same only in batches whose longest text has as many tokens.
 
         Raises:
             UserError: the model was trained without text and a description is not empty.

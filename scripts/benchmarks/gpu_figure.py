@@ -50,7 +50,7 @@ def draw(records: tp.Sequence[Record], device: str, wrong: tp.Sequence[str], out
     steps, training = ([record for record in records if record["what"] == what] for what in ("step", "train"))
     speed: dict[str, float] = next((record["speed"] for record in records if record["what"] == "machine"), {})
     counts = [max(1, len(part)) for part in (checks, steps, training)]
-    height = 3.6 + _ROW_HEIGHT * sum(counts)
+    height = 3.2 + _ROW_HEIGHT * sum(counts)
     figure = Figure(figsize=(12.5, height), facecolor="white")
     axes = figure.subplots(3, 1, height_ratios=counts)
     _check_lines(axes[0], checks)
@@ -62,7 +62,7 @@ def draw(records: tp.Sequence[Record], device: str, wrong: tp.Sequence[str], out
             axes[1].plot([floor, floor], [row - 0.35, row + 0.35], color="black", linewidth=2)
     names = [f"{r['model']}, {r['batch']} × {r['seconds']:g} s, {r['precision']}" for r in training]
     _bars(axes[2], "One training step", names, training, "ms")
-    edges = {"left": 0.22, "top": 1 - 0.75 / height, "hspace": 0.9}
+    edges = {"left": 0.22, "top": 1 - 0.75 / height, "hspace": 0.6}
     finish(figure, device, wrong or ["Nothing is wrong."], 0.5, edges, out)
 
 
