@@ -70,7 +70,7 @@ def evaluate(
     from ..metrics.codec_table import table
     from ..metrics.coders import with_references
     from ..models.loaders import load_compression_model
-    from ..utils.device import resolve_device
+    from ..utils.device import codec_device
     from .takes import check_folder
 
     options.check_seconds("--seconds", seconds)
@@ -79,7 +79,7 @@ def evaluate(
     if out is not None:  # asked before anything is measured
         check_folder(out)
         check_replaced(out / RECORD, known_as[0], replace)
-    where = resolve_device(device)
+    where = codec_device(device)
     first, *others = zip([load_compression_model(name, where) for name in names], known_as)
     coders = with_references(*first, others, opus)
     report = scan_folder(folder, workers=4, shortest=0)

@@ -84,7 +84,7 @@ def bend(
 
     from ..explore.recipe import lookup_names, parse_recipe
     from ..models.loaders import load_compression_model
-    from ..utils.device import resolve_device
+    from ..utils.device import codec_device
     from .takes import check_folder
 
     files = [str(source)] if source.is_file() else find_audio(source)
@@ -92,7 +92,7 @@ def bend(
         raise UserError(f"{source} holds nothing but runs and takes made here; give a folder of other audio")
     options.check_seconds("--start", start, "from 0")
     options.check_seconds("--duration", duration)
-    where = resolve_device(device)
+    where = codec_device(device)
     model = load_compression_model(codec, where)
     recipe = ctx.meta.get(_GIVEN, [])
     names = lookup_names(parse_recipe(recipe, model))

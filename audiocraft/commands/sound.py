@@ -95,9 +95,9 @@ class _Files:
 
 def _load(codec: str, device: str) -> "CompressionModel":
     from ..models.loaders import load_compression_model
-    from ..utils.device import resolve_device
+    from ..utils.device import codec_device
 
-    return load_compression_model(codec, resolve_device(device))
+    return load_compression_model(codec, codec_device(device))
 
 
 class _Heard(tp.NamedTuple):

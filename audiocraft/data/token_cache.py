@@ -59,7 +59,6 @@ class Codec(tp.Protocol):
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]: ...
     def encode_blocks(self, wavs: tp.Iterable[torch.Tensor]) -> tp.Iterator[torch.Tensor]: ...
     def named_modules(self) -> tp.Iterator[tuple[str, torch.nn.Module]]: ...
-    def parameters(self) -> tp.Iterator[torch.nn.Parameter]: ...
     def state_dict(self) -> dict[str, torch.Tensor]: ...
 
 
@@ -209,8 +208,7 @@ class TokenCache:
         self.model = model
         self.key = codec_key(model)
         self.folder = self.root / self.key
-        parameter = next(model.parameters(), None)
-        self._device = parameter.device if parameter is not None else torch.device("cpu")
+        self._device = next(iter(model.state_dict().values())).device
 
     def entry_path(self, content: str) -> Path:
         """Where the codes of a file with this content hash lie."""

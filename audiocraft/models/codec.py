@@ -2,6 +2,7 @@
 
 import typing as tp
 from abc import ABC, abstractmethod
+from itertools import chain
 
 import torch
 from torch import nn
@@ -25,11 +26,12 @@ class Decoder(tp.Protocol):
 class StreamDecoder(ABC):
     """codes → wav on streams, with the codec's weights as they were when it was made; holds no state of its own.
 
-    Attributes: `channels`, `hop_length` (samples per frame).
+    Attributes: `channels`, `hop_length` (samples per frame), `clips` that `decode` takes at once (None: all).
     """
 
     channels: int
     hop_length: int
+    clips: int | None = None
 
     @abstractmethod
     def block(self, batch: int) -> int:
@@ -45,14 +47,16 @@ class StreamDecoder(ABC):
 
     def decode(self, codes: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
         """As CompressionModel.decode, block by block; codes are not checked."""
-        state: StreamState = {}
-        blocks = codes.split(self.block(len(codes)), dim=-1)
         out = torch.empty(len(codes), self.channels, codes.shape[-1] * self.hop_length, device=codes.device)
-        done = 0
-        for i, block in enumerate(blocks):
-            wav = self.push(state, block, last=i + 1 == len(blocks))
-            out[..., done : done + wav.shape[-1]] = wav
-            done += wav.shape[-1]
+        clips = self.clips or len(codes)
+        for rows, part in zip(out.split(clips), codes.split(clips)):
+            state: StreamState = {}
+            blocks = part.split(self.block(len(part)), dim=-1)
+            done = 0
+            for i, block in enumerate(blocks):
+                wav = self.push(state, block, last=i + 1 == len(blocks))
+                rows[..., done : done + wav.shape[-1]] = wav
+                done += wav.shape[-1]
         return out if scale is None else out.mul_(scale.view(-1, 1, 1))
 
 
@@ -62,7 +66,8 @@ class CompressionModel(ABC, nn.Module):
     A codec is one such class, registered where a player is to be made of it (`onnx_player.codec`).
 
     Attributes: `channels`, `sample_rate` (Hz), `frame_rate` (frames per second), `hop_length` (samples per frame), and
-    `quantizer`, which knows the codebooks; a codec without one says itself what they are.
+    `quantizer`, which knows the codebooks; a codec without one says itself what they are. `check_values`: False has
+    `check_wav` look at shapes alone.
     """
 
     channels: int
@@ -70,6 +75,7 @@ class CompressionModel(ABC, nn.Module):
     frame_rate: int
     hop_length: int
     quantizer: BaseQuantizer
+    check_values = True
 
     @abstractmethod
     def forward(self, x: torch.Tensor) -> QuantizedResult:
@@ -87,6 +93,11 @@ class CompressionModel(ABC, nn.Module):
     @abstractmethod
     def decode_latent(self, codes: torch.Tensor) -> torch.Tensor:
         """codes [B, K, F] → latents [B, D, F]."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes, and takes its input."""
+        return next(chain(self.parameters(), self.buffers())).device
 
     @property
     def cardinality(self) -> int:
@@ -117,14 +128,15 @@ class CompressionModel(ABC, nn.Module):
         self.quantizer.check_codes(codes)
 
     def check_wav(self, x: torch.Tensor) -> None:
-        """Raises UserError unless x is [B, channels, T] with at least one sample, and, but for training, all finite."""
+        """Raises UserError unless x is [B, channels, T] with at least one sample, and, but for training and without
+        `check_values`, all finite."""
         if x.dim() != 3 or x.shape[1] != self.channels or x.shape[2] == 0:
             raise UserError(
                 f"the codec takes audio of shape [batch, {self.channels}, samples], not {list(x.shape)}; "
                 "convert it with audiocraft.data.audio_utils.convert_audio"
             )
         # In training the loss shows it, and nothing waits for a GPU. Codes of NaN would look like any others.
-        if not self.training and not torch.stack(x.aminmax()).isfinite().all():
+        if self.check_values and not self.training and not torch.stack(x.aminmax()).isfinite().all():
             raise UserError("the audio holds NaN or infinite samples; clean it, e.g. with torch.nan_to_num")
 
     @property

@@ -21,7 +21,8 @@ from .codec import CompressionModel, StreamDecoder, read_through
 __all__ = ["CompressionModel", "EncodecModel"]
 
 _WHOLE_SECONDS = 8.0  # so much audio (over the batch) is coded in one go; beyond it blocks are faster, near the caches
-_ELEMENTS_PER_BLOCK = {"cpu": 2**22, "cuda": 2**26, "mps": 2**24}
+# On a GPU three such tensors and the working space of its kernels must fit what `generate.check_room` leaves.
+_ELEMENTS_PER_BLOCK = {"cpu": 2**22, "cuda": 2**23, "mps": 2**23}
 
 
 class EncodecDecoder(StreamDecoder):
@@ -31,6 +32,8 @@ class EncodecDecoder(StreamDecoder):
     def __init__(self, codec: "EncodecModel", half: bool = False):
         self.channels, self.hop_length = codec.channels, codec.hop_length
         self._codec = codec
+        if codec.device.type != "cpu":
+            self.clips = max(1, codec.block_elements // (codec.width * codec.sample_rate))
         self._pieces = Pieces(tp.cast(SEANetDecoder, codec.decoder), half)
 
     def block(self, batch: int) -> int:
@@ -41,7 +44,8 @@ class EncodecDecoder(StreamDecoder):
     def push(self, state: StreamState, codes: torch.Tensor, last: bool = False) -> torch.Tensor:
         """As StreamDecoder.push."""
         with full_float32():
-            return self._pieces.push(state, self._codec.decode_latent(codes), last)
+            latents = self._codec.decode_latent(codes.to(self._codec.device))
+            return self._pieces.push(state, latents, last).to(codes.device)
 
 
 class _BentQuantizer(BaseQuantizer):
@@ -119,11 +123,19 @@ class EncodecModel(CompressionModel):
 
     def block_samples(self, batch: int = 1) -> int:
         """Samples per block and clip, a multiple of the hop, at least one second: what keeps the widest activation near
-        16 MiB on a CPU."""
-        device = next(self.parameters()).device.type
-        width = max(1, tp.cast(int, self.encoder.n_filters)) * batch
-        samples = max(self.sample_rate, _ELEMENTS_PER_BLOCK.get(device, 2**22) // width)
+        16 MiB on a CPU, 32 MiB on a GPU."""
+        samples = max(self.sample_rate, self.block_elements // (self.width * batch))
         return samples // self.hop_length * self.hop_length
+
+    @property
+    def width(self) -> int:
+        """Channels at the sample rate, inside."""
+        return max(1, tp.cast(int, self.encoder.n_filters))
+
+    @property
+    def block_elements(self) -> int:
+        """Numbers that the widest activation of a block should have."""
+        return _ELEMENTS_PER_BLOCK.get(self.device.type, 2**22)
 
     @property
     def can_stream(self) -> bool:

@@ -55,12 +55,13 @@ def compute_dtype(precision: str) -> torch.dtype:
     return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision, torch.float32)
 
 
-def make_linear(weight: Tensor, bias: Tensor | None, precision: str) -> Linear:
-    """x [..., in] → [..., out] with `weight` [out, in], in that precision (not `auto`); int8 inside `packing`."""
+def make_linear(weight: Tensor, bias: Tensor | None, precision: str, device: torch.device | None = None) -> Linear:
+    """x [..., in] → [..., out] with `weight` [out, in], in that precision (not `auto`); int8 inside `packing`. `device`
+    is where to, None where they are."""
     if precision == "int8":
         return Int8Linear(weight, bias)
-    dtype = compute_dtype(precision)
-    weight, bias = weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype)
+    how: dict[str, tp.Any] = {"device": device, "dtype": compute_dtype(precision)}
+    weight, bias = weight.detach().to(**how), None if bias is None else bias.detach().to(**how)
     return lambda x: F.linear(x, weight, bias)
 
 
@@ -133,37 +134,41 @@ class FastLM:
     """What a language model needs to draw codes, as its weights were when this was made.
 
     The K embeddings are one table, the K heads one matrix; all layers are those of the model, with their linear ones in
-    the precision asked for. In float32 it shares the transformer's weights with the model.
+    the precision asked for. In float32 it shares the transformer's weights with the model, on the same device.
 
     Args:
         lm: an `LMModel`; it is not changed.
         precision: see `resolve_precision`.
+        device: where it plays; None is where the model is.
     Raises:
         UserError: in a forked process, where it would hang.
     """
 
-    def __init__(self, lm: LMModel, precision: str = "float32") -> None:
+    def __init__(self, lm: LMModel, precision: str = "float32", device: torch.device | None = None) -> None:
         fork_guard.check()
-        self.device = lm.device
+        self.device = lm.device if device is None else device
         self.precision = resolve_precision(precision, self.device)
         self.dtype = compute_dtype(self.precision)
         self.n_q, self.card, self.special_token_id = lm.n_q, lm.card, lm.special_token_id
         self.pattern_provider = lm.pattern_provider
         self.cfg_coef = lm.cfg_coef
+        self.spare: dict[str, tp.Any] = {}  # "state": one that is done with, see `TokenDecoder.retire`
         self._versions = versions(lm)
         self._fuser, self._condition = lm.fuser, lm.condition
         self.guidable = len(lm.condition_provider.conditioners) > 0
         with torch.no_grad():
-            self.table = torch.cat([tp.cast(Tensor, emb.weight) for emb in lm.emb]).to(self.dtype)
+            self.table = torch.cat([tp.cast(Tensor, emb.weight) for emb in lm.emb]).to(self.device, self.dtype)
             self.offsets = (torch.arange(self.n_q, device=self.device) * (self.card + 1))[:, None]
             jobs: list[tp.Callable[[], None]] = []
             self.transformer: tp.Any = self._swapped(lm.transformer, jobs)
             self.out_norm: tp.Any = None if lm.out_norm is None else self._swapped(lm.out_norm, jobs)
             jobs.append(lambda: setattr(self, "head", self._head(lm)))
-            # torch packs a matrix in one thread.
-            threads = torch.get_num_threads() if self.precision == "int8" else 1
-            with packing(self.precision), ThreadPoolExecutor(threads) as pool:
-                list(pool.map(lambda job: job(), jobs))
+            if self.precision == "int8":  # torch packs a matrix in one thread
+                with packing(self.precision), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+                    list(pool.map(lambda job: job(), jobs))
+            else:  # another thread would work on a stream of its own, for which the caller's does not wait
+                for job in jobs:
+                    job()
         self.head: Linear
 
     def is_current(self, lm: LMModel) -> bool:
@@ -173,7 +178,9 @@ class FastLM:
     def conditions(self, samples: Sequence[ConditioningAttributes]) -> FusedConditions:
         """What enters the transformer for a batch."""
         fused = self._fuser.gather(self._condition(samples))
-        return FusedConditions(**{name: x if x is None else x.to(self.dtype) for name, x in vars(fused).items()})
+        return FusedConditions(
+            **{name: x if x is None else x.to(self.device, self.dtype) for name, x in vars(fused).items()}
+        )
 
     def make_cache(self, batch: int, steps: int) -> KVCache:
         """An empty cache for `steps` steps, prefix included."""
@@ -201,7 +208,7 @@ class FastLM:
         heads = [tp.cast(nn.Linear, head) for head in lm.linears]
         weight = torch.cat([head.weight for head in heads])
         bias = None if heads[0].bias is None else torch.cat([head.bias for head in heads])
-        return make_linear(weight, bias, self.precision)
+        return make_linear(weight, bias, self.precision, self.device)
 
     def _swapped(self, module: nn.Module, jobs: list[tp.Callable[[], None]]) -> tp.Any:
         """A copy of a module that shares its weights, but for linear layers and where the dtype differs.
@@ -218,12 +225,14 @@ class FastLM:
             for name, linear in part.named_children():
                 if isinstance(linear, nn.Linear):
                     jobs.append(partial(self._replace, part, name, linear))
-            for name, weight in part.named_parameters(recurse=False):  # buffers stay: rotary frequencies need float32
-                setattr(part, name, nn.Parameter(weight.detach().to(self.dtype), requires_grad=False))
+            for name, buffer in part.named_buffers(recurse=False):  # as they are: rotary frequencies need float32
+                setattr(part, name, buffer.to(self.device))
+            for name, weight in part.named_parameters(recurse=False):
+                setattr(part, name, nn.Parameter(weight.detach().to(self.device, self.dtype), requires_grad=False))
         return copy
 
     def _replace(self, module: nn.Module, name: str, linear: nn.Linear) -> None:
-        fast = make_linear(linear.weight, linear.bias, self.precision)
+        fast = make_linear(linear.weight, linear.bias, self.precision, self.device)
         delattr(module, name)
         setattr(module, name, fast)
 
@@ -231,7 +240,7 @@ class FastLM:
         width = attention.embed_dim
         cuts = [slice(0, width), slice(width, None)] if attention.cross_attention else [slice(None)]
         attention.packed = tuple(
-            make_linear(weight[cut], None if bias is None else bias[cut], self.precision) for cut in cuts
+            make_linear(weight[cut], None if bias is None else bias[cut], self.precision, self.device) for cut in cuts
         )
 
 

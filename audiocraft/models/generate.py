@@ -1,5 +1,6 @@
 """Codes one step at a time. All that lives between steps is a `DecoderState`: it can be copied, saved and resumed."""
 
+import math
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -102,9 +103,16 @@ class TokenDecoder:
         with self._plain():
             if fused is None:
                 fused = self._fuse(batch, conditions, two_step_cfg)
-            branches = self._branches(batch, fused, sequence.shape[-1])
-            state = DecoderState(sequence, drawn, at, step, frames, prompt_frames, uniforms, branches)
+            state = DecoderState(sequence, drawn, at, step, frames, prompt_frames, uniforms, [])
+            spare: DecoderState | None = lm.spare.pop("state", None)
+            if spare is not None and spare.begin_anew(state, fused):
+                state = spare
+            else:
+                state.branches = self._branches(batch, fused, sequence.shape[-1])
             self._read(state)
+            if self.spans:
+                for branch in state.branches:
+                    lm.transformer.place(branch.cache)
         return state
 
     @torch.no_grad()
@@ -122,9 +130,11 @@ class TokenDecoder:
             span = min(cache.capacity, -(-(cache.length + 1) // _SPAN_STEPS) * _SPAN_STEPS)
             cache.span = span if self.spans else None
             spans.append(cache.span)
+            if self.spans:
+                self.playing.transformer.place(cache)  # there is one, but for states read from a file
         with self._plain():
             if self.graphs:
-                run_step(state, (self, *spans), lambda: self._draw(state))
+                run_step(state, (self.params, self.cfg_coef, *spans), lambda: self._draw(state))
             else:
                 self._draw(state)
         state.step += 1
@@ -132,6 +142,15 @@ class TokenDecoder:
             if branch.cache.span is not None:
                 branch.cache.length += 1
                 branch.cache.span = None
+
+    def retire(self, state: DecoderState, most: float = math.inf) -> None:
+        """Let go of a state that nobody steps any more: to the next one of its shape, which is spared the recording,
+        where there are graphs and it takes `most` bytes at most, else to the device."""
+        if state.graphs and sum(branch.cache.bytes for branch in state.branches) <= most:
+            self.playing.spare["state"] = state
+        else:
+            state.branches.clear()
+            state.graphs.clear()
 
     def codes(self, state: DecoderState) -> Tensor:
         """Codes [B, K, F] of the sequence; `UNKNOWN` where they are not drawn yet.

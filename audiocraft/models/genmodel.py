@@ -29,6 +29,7 @@ ProgressCallback = tp.Callable[[int, int], None]
 DEFAULT_MAX_DURATION = 30.0
 _STRIDE_SHARE = 0.6  # the peer's 18 s of 30 s
 _LONGEST_STRIDE = 18.0
+_KEPT_BYTES = 2**28
 
 
 def _as_wave(prompt: tp.Any) -> torch.Tensor:
@@ -159,7 +160,9 @@ class BaseGenModel(ABC):
         """
         from .playback import Playback
 
-        self._playback = Playback(self.lm, self.compression_model, name)
+        # Where the model was loaded for a GPU in less than float32, that is all that goes there.
+        device = self.device if self.lm.device.type == "cpu" else self.lm.device
+        self._playback = Playback(self.lm, self.compression_model, name, device)
 
     @property
     def _play(self) -> "Playback":
@@ -186,7 +189,8 @@ class BaseGenModel(ABC):
             num_samples: B, how many clips.
             progress: call the progress callback (or print a counter).
             return_tokens: return the codes too.
-            seed: clip i uses seed + i and comes out the same alone or in any batch; None draws one from torch.
+            seed: clip i uses seed + i, and in float32 and int8 comes out the same alone or in any batch; in bfloat16
+                and float16, where sums of another order are others, only in one of this size. None draws one.
         Returns:
             wav [B, C, T] float32; with `return_tokens` also codes [B, K, F] int64.
         """
@@ -203,7 +207,7 @@ class BaseGenModel(ABC):
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Generate one clip per description (B of them). Arguments and results as `generate_unconditional`.
 
-        With texts, clip i of a seed is the same in all batches whose longest text has as many tokens.
+        With texts, clip i of a seed is the same only in batches whose longest text has as many tokens.
 
         Raises:
             UserError: the model was trained without text and a description is not empty.
@@ -293,9 +297,9 @@ class BaseGenModel(ABC):
         # Of a few samples at a high rate nothing may be left.
         prompt = F.pad(prompt, (0, max(0, 1 - prompt.shape[-1])))
         with torch.no_grad():
-            codes, scale = self.compression_model.encode(prompt.to(self.device))
+            codes, scale = self.compression_model.encode(prompt.to(self.compression_model.device))
         assert scale is None, "a codec that renormalises has no language model"
-        return codes
+        return codes.to(self.device)
 
     def generate_audio(self, gen_tokens: torch.Tensor) -> torch.Tensor:
         """Decode codes [B, K, F] to wav [B, C, T]."""
@@ -317,7 +321,7 @@ class BaseGenModel(ABC):
         while state.done < state.total:
             parts.append(songs.read(state, state.total, report))
         tokens = torch.cat(parts, dim=-1)
-        del state  # its cache is not needed while decoding
+        songs.decoder.retire(state.window, most=_KEPT_BYTES)  # a large cache would be in the way while decoding
         wav = self.generate_audio(tokens)
         return (wav, tokens) if return_tokens else wav
 

@@ -1,7 +1,9 @@
 """CUDA graphs of single steps: the kernels of a step are recorded once and then started all together."""
 
 import os
+import threading
 import typing as tp
+from functools import cache
 
 import torch
 
@@ -21,9 +23,9 @@ def graphs_wanted(asked: bool | None, device: torch.device) -> bool:
 def run_step(state: "DecoderState", key: tp.Hashable, step: tp.Callable[[], None]) -> None:
     """Do what `step()` does to the tensors of `state`, from a graph where there is one.
 
-    A graph works on the addresses it was recorded with, so it belongs to the state and lives as long. The first step
-    of a kind runs as it is, on the stream that records later, and so warms up what kernels set up when first called;
-    the second is recorded; that and all others are played back.
+    A graph works on the addresses it was recorded with, so it belongs to the state and lives as long; `DecoderState.
+    begin_anew` gives both to other clips. The first step of a kind runs as it is, on the stream that records later, and
+    so warms up what kernels set up when first called; the second is recorded; that and all others are played back.
 
     Args:
         state: written in place.
@@ -31,17 +33,17 @@ def run_step(state: "DecoderState", key: tp.Hashable, step: tp.Callable[[], None
         step: no Python of it is run again when the graph is played back.
     """
     device = state.sequence.device
-    if "shared" not in state.graphs:
-        state.graphs["shared"] = _Shared(device)
-    shared, graph = state.graphs["shared"], state.graphs.get(key)
+    graph = state.graphs.get(key)
     with torch.cuda.device(device):
         if graph is None or graph is _WARM:
-            shared.stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(shared.stream):
-                state.graphs[key] = _WARM if graph is None else _record(step, shared.pool)
-                if graph is None:
-                    step()
-            torch.cuda.current_stream().wait_stream(shared.stream)
+            stream = _stream(device)
+            with _one_at_a_time:
+                stream.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(stream):
+                    state.graphs[key] = _WARM if graph is None else _record(step, _pool(state))
+                    if graph is None:
+                        step()
+                torch.cuda.current_stream().wait_stream(stream)
         if graph is not None:
             state.graphs[key].replay()
 
@@ -50,8 +52,8 @@ def _record(step: tp.Callable[[], None], pool: tp.Any) -> torch.cuda.CUDAGraph:
     """A graph of `step()`, which does not run. `torch.cuda.graph` would first empty torch's memory and collect garbage,
     which takes longer than the recording."""
     graph = torch.cuda.CUDAGraph()
-    # Graphs of one state are never played at the same time, so they share the memory of what lies in between.
-    graph.capture_begin(pool=pool)
+    # Other threads may go on allocating; in torch's own mode that would end the recording, and the run.
+    graph.capture_begin(pool=pool, capture_error_mode="thread_local")
     try:
         step()
     finally:
@@ -59,12 +61,21 @@ def _record(step: tp.Callable[[], None], pool: tp.Any) -> torch.cuda.CUDAGraph:
     return graph
 
 
+def _pool(state: "DecoderState") -> tp.Any:
+    """The memory of what lies in between: graphs of one state are never played at the same time, so they share it."""
+    if "pool" not in state.graphs:
+        # torch keeps the pools of states that are gone until it is told to let go of them.
+        torch.cuda.empty_cache()
+        state.graphs["pool"] = torch.cuda.graph_pool_handle()
+    return state.graphs["pool"]
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """Where steps are recorded. torch keeps memory apart by stream, so there is one."""
+    return torch.cuda.Stream(device)
+
+
 _WARM = object()
-
-
-class _Shared:
-    """Stream and memory of the graphs of one state."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.stream = torch.cuda.Stream(device)
-        self.pool = torch.cuda.graph_pool_handle()
+# What runs on the stream while another thread records there would be recorded too.
+_one_at_a_time = threading.Lock()

@@ -328,9 +328,9 @@ class LMModel(NoHiddenState, nn.Module):
             remove_prompts: leave the prompt out of the result.
             check: verify that every code was set and that the prompt is as it was.
             callback: called after each step with the steps done and the steps there are.
-            seed: clip i draws from seed + i, and comes out the same alone or in any batch (with texts, in any batch
-                whose longest text is as long: shorter ones are filled up, and attention sees that); None takes one
-                from torch's global random numbers.
+            seed: clip i draws from seed + i, and in float32 comes out the same alone or in any batch (with texts, in
+                any batch whose longest text is as long: shorter ones are filled up, and attention sees that); None
+                takes one from torch's global random numbers.
 
         Returns:
             codes, int64 [B, K, F], F less P with `remove_prompts`.

@@ -9,7 +9,7 @@ import torch
 
 from ..errors import BadArgument, UserError
 from ..utils import left_out
-from ..utils.device import resolve_device
+from ..utils.device import codec_device, resolve_device
 from ..utils.takes import chosen
 from .genmodel import BaseGenModel
 
@@ -36,8 +36,9 @@ class MusicGen(BaseGenModel):
             name: the folder of an export (`state_dict.bin` + `compression_state_dict.bin`, ours or the peer's, or
                 `model.safetensors` + `config.yaml`), a run of this project (signature, `//sig/SIG` or folder; the
                 averaged weights), a hub id, or `debug` (tiny and random).
-            device: where to; None takes the fastest there is.
-            precision: see `set_precision`.
+            device: where to; None takes the fastest there is. On mps the codec is on the CPU.
+            precision: see `set_precision`. In others than float32 the weights of `lm` stay on the CPU, and a GPU holds
+                those that are played alone.
         Raises:
             UserError: nothing by that name, damaged files, or a codec that does not match the language model.
         """
@@ -46,19 +47,22 @@ class MusicGen(BaseGenModel):
         from .fast import resolve_precision
 
         device = resolve_device(device)
-        resolve_precision(precision, device)  # asked before anything is read
+        plain = resolve_precision(precision, device) == "float32"  # asked before anything is read
+        home, codec_home = device if plain else torch.device("cpu"), codec_device(device)
         if name == "debug":
-            codec = builders.get_debug_compression_model(device)
-            model = MusicGen("debug", codec, builders.get_debug_lm_model(device), max_duration=30)
+            codec = builders.get_debug_compression_model(codec_home)
+            model = MusicGen("debug", codec, builders.get_debug_lm_model(home), max_duration=30)
+            model.device = device
             model.set_precision(precision)
             return model
         name = _HUB_NAMES.get(str(name), str(name))
         if _NOT_SERVED.match(name) and not Path(name).exists():
             raise UserError(left_out.message(name))
         package = loaders.load_lm_model_ckpt(name)
-        lm = loaders.build_lm_model(package, device)
+        lm = loaders.build_lm_model(package, home)
         codec_name = codec_of(package, name)
-        model = MusicGen(name, loaders.load_compression_model(codec_name, device), lm)
+        model = MusicGen(name, loaders.load_compression_model(codec_name, codec_home), lm)
+        model.device = device
         model.set_precision(precision)
         model.files = {"model": str(package["path"]), "codec": codec_name}
         return model

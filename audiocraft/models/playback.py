@@ -8,7 +8,7 @@ from torch import Tensor
 from ..modules.sampling import SamplingParams
 from .codec import CompressionModel, StreamDecoder
 from .fast import FastLM, resolve_precision, versions
-from .generate import TokenDecoder, check_result
+from .generate import TokenDecoder, check_result, check_room
 from .lm import LMModel
 from .stream import Streamer
 from .windows import SongDecoder
@@ -20,11 +20,12 @@ class Playback:
     Args:
         lm, codec: the models; they are not changed.
         precision: see `resolve_precision`; with int8 the codec's recurrent weights are rounded to float16, too.
+        device: where the language model plays.
     """
 
-    def __init__(self, lm: LMModel, codec: CompressionModel, precision: str) -> None:
-        self._lm, self._codec = lm, codec
-        self.precision = resolve_precision(precision, lm.device)
+    def __init__(self, lm: LMModel, codec: CompressionModel, precision: str, device: torch.device) -> None:
+        self._lm, self._codec, self._device = lm, codec, device
+        self.precision = resolve_precision(precision, device)
         self._fast: FastLM | None = None
         self._decoder: StreamDecoder | None = None
         self._decoder_versions: tp.Any = None
@@ -41,7 +42,7 @@ class Playback:
     def lm(self) -> FastLM:
         """The language model as its weights are now."""
         if self._fast is None or not self._fast.is_current(self._lm):
-            self._fast = FastLM(self._lm, self.precision)
+            self._fast = FastLM(self._lm, self.precision, self._device)
         return self._fast
 
     @property
@@ -66,8 +67,10 @@ class Playback:
         return Streamer(songs, self.codec, self._codec.frame_rate, chunk)
 
     def check_size(self, batch: int, frames: int) -> None:
-        """Raises UserError where the sound of so many frames would not fit into memory."""
-        check_result(batch * frames * self._codec.hop_length * self._codec.channels * 4)
+        """Raises UserError where the sound of so many frames would not fit into memory, or that of a GPU."""
+        clip = frames * self._codec.hop_length * self._codec.channels * 4
+        check_result(batch * clip)
+        check_room(self._device, clip, batch)
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
@@ -77,6 +80,6 @@ class Playback:
             UserError: codes that do not exist.
         """
         if not self._codec.can_stream:
-            return self._codec.decode(codes, None)
+            return self._codec.decode(codes.to(self._codec.device), None)
         self._codec.check_codes(codes)
         return self.codec.decode(codes)

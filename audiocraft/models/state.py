@@ -80,7 +80,33 @@ class DecoderState:
     def clone(self) -> "DecoderState":
         """A copy that goes on by itself."""
         branches = [branch.clone() for branch in self.branches]
-        return replace(self, sequence=self.sequence.clone(), at=self.at.clone(), branches=branches, graphs={})
+        own: dict[str, Any] = {"sequence": self.sequence.clone(), "drawn": self.drawn.clone(), "at": self.at.clone()}
+        uniforms = None if self.uniforms is None else self.uniforms.clone()
+        return replace(self, **own, uniforms=uniforms, branches=branches, graphs={})
+
+    def begin_anew(self, new: "DecoderState", fused: Sequence[FusedConditions]) -> bool:
+        """Become `new`, which has no branches yet, on the tensors that are here: graphs were recorded on them. Where
+        shapes or conditions are others, False, and the memory is given up."""
+        pairs = [(getattr(self, name), getattr(new, name)) for name in ("sequence", "drawn", "at", "uniforms")]
+        conditions = [tuple(map(id, vars(each).values())) for each in fused]
+        if (
+            any(getattr(mine, "shape", None) != getattr(its, "shape", None) for mine, its in pairs)
+            or conditions != [tuple(map(id, vars(branch.fused).values())) for branch in self.branches]
+            or self.sequence.is_inference() != new.sequence.is_inference()
+        ):
+            self.branches.clear()
+            self.graphs.clear()
+            return False
+        for mine, its in pairs:
+            if mine is not None:
+                mine.copy_(its)
+        for branch in self.branches:
+            cache = branch.cache
+            cache.length = 0
+            for tensor in (cache.at, cache.keys, cache.values):  # what is masked must be numbers all the same
+                tensor.zero_()
+        self.step, self.prompt_frames = new.step, new.prompt_frames
+        return True
 
     def take(self, clips: Sequence[int], seeds: Sequence[int] | None = None) -> "DecoderState":
         """A copy of the clips with these numbers, in this order; any may come more than once.
@@ -103,18 +129,18 @@ class DecoderState:
         elif uniforms is not None and seeds is not None:
             uniforms = clip_uniforms(seeds, len(rows), *uniforms.shape[1:]).to(uniforms.device)
         branches = [branch.take(rows, self.batch) for branch in self.branches]
-        sequence = self.sequence[rows]
-        return replace(self, sequence=sequence, at=self.at.clone(), uniforms=uniforms, branches=branches, graphs={})
+        own: dict[str, Any] = {"sequence": self.sequence[rows], "drawn": self.drawn.clone(), "at": self.at.clone()}
+        return replace(self, **own, uniforms=uniforms, branches=branches, graphs={})
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors, numbers, lists and dicts only: `torch.save` it, read it with `weights_only=True`."""
         return {
             "sequence": self.sequence.clone(),
-            "drawn": self.drawn,
+            "drawn": self.drawn.clone(),
             "step": self.step,
             "frames": self.frames,
             "prompt_frames": self.prompt_frames,
-            "uniforms": self.uniforms,
+            "uniforms": None if self.uniforms is None else self.uniforms.clone(),
             "branches": [{"cache": b.cache.to_dict(), "fused": dict(vars(b.fused))} for b in self.branches],
         }
 

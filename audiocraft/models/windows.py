@@ -142,8 +142,7 @@ class SongDecoder:
         old = state.window
         context = self.decoder.codes(old)[..., self.stride + old.frames - self.window :]
         fused = [branch.fused for branch in old.branches]
-        old.branches.clear()  # two caches at once would be the most memory this ever needs
-        old.graphs.clear()
+        self.decoder.retire(old)  # two caches at once would be the most memory this ever needs
         state.index += 1
         kept = context.shape[-1]
         state.window = self.decoder.start(

@@ -25,8 +25,8 @@ class KVCache:
         cross: per layer the keys and values of cross-attention, computed at the first step and kept.
         span: see above; None looks at exactly what is written.
         mask: with a span, of the step in progress, see `write`.
-        embeddings: with a span, what the transformer adds to its input, by position [steps, D]; kept because graphs
-            read it.
+        embeddings: with a span, what the transformer adds to its input, by position [steps, D]; made by its `place`,
+            and shared by copies, as it is never written to.
     """
 
     keys: Tensor
@@ -108,12 +108,14 @@ class KVCache:
     def take(self, clips: Tensor) -> "KVCache":
         """A copy of the sequences with these numbers, int64 [N]; any may come more than once."""
         cross = {layer: (k[clips], v[clips]) for layer, (k, v) in self.cross.items()}
-        return KVCache(self.keys[:, clips], self.values[:, clips], self.at.clone(), self.length, cross)
+        keys, values = self.keys[:, clips], self.values[:, clips]
+        return KVCache(keys, values, self.at.clone(), self.length, cross, embeddings=self.embeddings)
 
     def clone(self) -> "KVCache":
         """A copy that shares no memory; its `span` is not set."""
         cross = {layer: (k.clone(), v.clone()) for layer, (k, v) in self.cross.items()}
-        return KVCache(self.keys.clone(), self.values.clone(), self.at.clone(), self.length, cross)
+        keys, values = self.keys.clone(), self.values.clone()
+        return KVCache(keys, values, self.at.clone(), self.length, cross, embeddings=self.embeddings)
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors and numbers only, for torch.save; steps not yet written are left out."""

@@ -311,17 +311,22 @@ class StreamingTransformer(NoHiddenState, nn.Module):
 
     def _embedding(self, steps: int, cache: KVCache | None, x: Tensor) -> Tensor:
         """What is added to the next steps of x, [1, S, D]."""
-
-        def embed(start: int, count: int) -> Tensor:
-            positions = torch.arange(start, start + count, device=x.device)
-            embedding = create_sin_embedding(positions[None, :, None], self.d_model, self.max_period, x.dtype)
-            return self.positional_scale * embedding
-
         if cache is None or cache.span is None:
-            return embed(0 if cache is None else cache.length, steps)
-        if cache.embeddings is None:
-            cache.embeddings = embed(0, cache.capacity)[0]
+            return self._sinusoids(0 if cache is None else cache.length, steps, x)
+        assert cache.embeddings is not None, "single steps need `place` first"
         return cache.embeddings.index_select(0, cache.at)[None]
+
+    def _sinusoids(self, start: int, count: int, like: Tensor) -> Tensor:
+        """Of positions start, start + 1, ...: [1, count, D], of the type and on the device of `like`."""
+        positions = torch.arange(start, start + count, device=like.device)
+        embedding = create_sin_embedding(positions[None, :, None], self.d_model, self.max_period, like.dtype)
+        return self.positional_scale * embedding
+
+    def place(self, cache: KVCache) -> None:
+        """Make what steps with a span look their positions up in. Not in the step itself: a graph's other plays would
+        read what only one of them made."""
+        if cache.embeddings is None and self.positional_embedding in ("sin", "sin_rope"):
+            cache.embeddings = self._sinusoids(0, cache.capacity, cache.keys)[0]
 
     def make_cache(self, batch: int, steps: int, device: torch.device, dtype: torch.dtype) -> KVCache:
         """An empty cache for `steps` steps of `batch` sequences."""

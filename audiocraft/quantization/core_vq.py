@@ -8,12 +8,14 @@ do not hang on how many codes are dead, and metrics are tensors.
 """
 
 import typing as tp
+from functools import cache
 
 import torch
 import torch.distributed
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import UserError
 from ..utils.left_out import missing
 
 AUTO_DEAD_SHARE = 0.1
@@ -68,8 +70,28 @@ def nearest(vectors: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
     """Index [N] of the row e of codebook [bins, D] nearest to each x of vectors [N, D].
 
     |x - e|² = |x|² - 2 x·e + |e|², of which the first term is the same for all rows.
+
+    Raises:
+        UserError: on a device of Apple's that does not find them.
     """
+    if vectors.device.type == "mps":
+        check_nearest(vectors.device)
+    return _nearest(vectors, codebook)
+
+
+def _nearest(vectors: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
     return torch.addmm(codebook.pow(2).sum(1), vectors, codebook.t(), alpha=-2).argmin(1)
+
+
+@cache
+def check_nearest(device: torch.device) -> None:
+    """Raises UserError where a device finds other nearest rows than the CPU: torch's sums and minima on mps have been
+    wrong in some releases, and wrong codes look like any others."""
+    generator = torch.Generator().manual_seed(0)
+    vectors, codebook = torch.randn(257, 64, generator=generator), torch.randn(1024, 64, generator=generator)
+    found = _nearest(vectors.to(device), codebook.to(device)).cpu()
+    if (found != _nearest(vectors, codebook)).float().mean() > 0.01:
+        raise UserError(f"torch {torch.__version__} finds wrong codes on device={device.type}; use device=cpu")
 
 
 def kmeans(samples: torch.Tensor, num_clusters: int, num_iters: int = 10) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,6 +18,7 @@ from ..models import builders, loaders
 from ..models.codec import CompressionModel
 from ..models.encodec import EncodecModel
 from ..quantization import ResidualVectorQuantizer
+from ..utils.device import upload
 from .base import StandardSolver
 from .data import DatasetType, get_audio_datasets, start_loader
 from .optimizers import get_adversarial_losses, get_balancer, get_loss, get_lr_scheduler, get_optimizer
@@ -46,7 +47,7 @@ def loss_weights(cfg: DictConfig) -> dict[str, float]:
 
 def sounding(wav: torch.Tensor, infos: tp.Sequence[tp.Any]) -> torch.Tensor:
     """1 where wav [B, C, T] is sound and 0 where it is padding: [B, 1, T]."""
-    frames = torch.tensor([info.n_frames for info in infos], device=wav.device)
+    frames = upload(torch.tensor([info.n_frames for info in infos]), wav.device)
     return (torch.arange(wav.shape[-1], device=wav.device) < frames[:, None]).to(wav.dtype)[:, None]
 
 
@@ -149,7 +150,7 @@ class CompressionSolver(StandardSolver):
         codec's side of the game, and `d_loss`, theirs.
         """
         wav, infos = batch
-        wav = wav.to(self.device)
+        wav = upload(wav, self.device)
         with self.autocast:
             result = self.model(wav)
         y_pred = result.x.float() * sounding(wav, infos)

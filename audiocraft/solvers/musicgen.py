@@ -20,6 +20,7 @@ from ..models.codec_init import get_codebooks, init_from_codebooks
 from ..models.lm import LMModel
 from ..models.loaders import load_lm_model_ckpt
 from ..modules.conditioners import ConditioningAttributes
+from ..utils.device import codec_device, upload
 from .data import DatasetType, get_audio_datasets, get_source, needs_split
 from .optimizers import get_lr_scheduler, get_optimizer
 from .run_codec import fit_codec, load_codec
@@ -135,8 +136,9 @@ class MusicGenSolver(GenerateStage):
 
     def build_model(self) -> None:
         cfg = self.cfg
-        self.compression_model = load_codec(cfg, Path(self.folder), self.device)
+        self.compression_model = load_codec(cfg, Path(self.folder), codec_device(self.device))
         self.compression_model.requires_grad_(False)
+        self.compression_model.check_values = False  # readers give no NaN, and to look for some a GPU is waited for
         fit_codec(self.compression_model, cfg)
         local_t5.resolve_from_here(cfg)
         self.model = builders.get_lm_model(cfg)
@@ -218,8 +220,8 @@ class MusicGenSolver(GenerateStage):
     def _silence(self) -> Tensor:
         """Codes of silence: [K, 1]."""
         codec = self.compression_model
-        codes, _ = codec.encode(torch.zeros(1, codec.channels, codec.sample_rate, device=self.device))
-        return codes[0, :, codes.shape[-1] // 2, None]
+        codes, _ = codec.encode(torch.zeros(1, codec.channels, codec.sample_rate, device=codec.device))
+        return codes[0, :, codes.shape[-1] // 2, None].to(self.device)
 
     def get_tokens(self, batch: tuple[Tensor, tp.Sequence[tp.Any]]) -> tuple[Tensor, Tensor]:
         """Codes int64 [B, K, F] of a batch, and which frames are audio throughout, bool [B, F].
@@ -227,14 +229,14 @@ class MusicGenSolver(GenerateStage):
         Codes from the cache end with the audio; silence stands for what is beyond, or the special token.
         """
         given, infos = batch
-        tokens = given.to(self.device, non_blocking=True)
         cached = not given.is_floating_point()
+        tokens = upload(given, self.device if cached else self.compression_model.device)
         if not cached:
             with torch.no_grad():
-                tokens, _ = self.compression_model.encode(tokens)
+                tokens = self.compression_model.encode(tokens)[0].to(self.device)
         hop = self.compression_model.hop_length
         audio = torch.tensor([(info.n_frames + ROUNDING_SAMPLES) // hop for info in infos])
-        mask = (torch.arange(tokens.shape[-1]) < audio[:, None]).to(self.device, non_blocking=True)
+        mask = upload(torch.arange(tokens.shape[-1]) < audio[:, None], self.device)
         if self.cfg.tokens.padding_with_special_token:
             tokens = tokens.masked_fill(~mask[:, None], self.model.special_token_id)
         elif cached:

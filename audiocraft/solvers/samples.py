@@ -92,7 +92,7 @@ class GenerateStage(StandardSolver):
             begin = time.monotonic()
             with torch.no_grad():
                 codes = self.model.eval().generate(num_samples=clips, max_gen_len=frames, seed=0)
-                self.compression_model.decode(codes).sum().item()  # a GPU is waited for
+                self._decode(codes).sum().item()  # a GPU is waited for
             times.append(time.monotonic() - begin)
         self.model.train(training)
         # The difference leaves out what is done once a clip.
@@ -135,7 +135,7 @@ class GenerateStage(StandardSolver):
             codes = self.model.generate(prompt, attributes, num_samples=None if attributes else count, **params)
         else:
             codes = self._one_by_one(tokens, prompt_frames, attributes, **params)
-        wav = codec.decode(codes)
+        wav = self._decode(codes)
         starts = [n * codec.hop_length if remove_prompt else 0 for n in prompt_frames]
         return {
             "gen_wav": [item[:, start:] for item, start in zip(wav, starts)],
@@ -173,8 +173,12 @@ class GenerateStage(StandardSolver):
         tokens, audio = self.get_tokens(batch)
         lengths = audio[:, : int(duration * codec.frame_rate)].sum(dim=1).tolist()
         nothing = torch.zeros(codec.channels, codec.hop_length)
-        waves = [codec.decode(item[None, :, :n])[0] if n else nothing for item, n in zip(tokens, lengths)]
+        waves = [self._decode(item[None, :, :n])[0] if n else nothing for item, n in zip(tokens, lengths)]
         return {"gen_wav": waves, "prompt_frames": lengths}
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        """Codes [B, K, F] → wav [B, C, T], where the codec is."""
+        return self.compression_model.decode(codes.to(self.compression_model.device))
 
     def _durations(self) -> tuple[float, float]:
         """Seconds of a clip and of its prompt; by default this is a quarter of the clip or of the segment it is cut

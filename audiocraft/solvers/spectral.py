@@ -8,6 +8,7 @@ from torch import nn
 from ..errors import UserError
 from ..models import builders, loaders
 from ..models.spectral import SpectralModel
+from ..utils.device import upload
 from .compression import CompressionSolver, evaluate_audio_reconstruction
 
 # Vectors per code from which principal components and codebooks start.
@@ -47,14 +48,14 @@ class SpectralSolver(CompressionSolver):
         """One step on wav [B, 1, T] and its infos. Metrics: `loss`, the mean distance of envelopes in log10 of
         magnitudes, and in training `used` and `dead` codes."""
         wav, infos = batch
-        wav = wav.to(self.device)
-        frames = torch.tensor([-(-info.n_frames // self.model.hop_length) for info in infos], device=self.device)
+        hop, frames = self.model.hop_length, -(-wav.shape[-1] // self.model.hop_length)
+        # Padding teaches nothing: only the frames that sound, as one clip. Counted here, as a GPU would be waited for.
+        sounding = [i * frames + t for i, info in enumerate(infos) for t in range(-(-info.n_frames // hop))]
+        places = upload(torch.tensor(sounding), self.device)
         with torch.no_grad():
-            envelopes = self.model.envelopes(wav)
-            sounding = torch.arange(envelopes.shape[2], device=self.device) < frames[:, None]
-            # Padding teaches nothing: only the frames that sound, as one clip.
-            result = self.model.quantizer(envelopes.transpose(1, 2)[sounding].T[None], self.model.frame_rate)
-            heard = envelopes.transpose(1, 2)[sounding].T[None]
+            envelopes = self.model.envelopes(upload(wav, self.device))
+            heard = envelopes.transpose(1, 2).flatten(0, 1).index_select(0, places).T[None]
+            result = self.model.quantizer(heard, self.model.frame_rate)
         return {**metrics, **result.metrics, "loss": (result.x - heard).abs().mean()}
 
     def _distances(self, y_pred: torch.Tensor, y: torch.Tensor) -> dict[str, tp.Any]:

@@ -1,8 +1,10 @@
 """Which device computes, and how mixed precision runs there."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cache
 from typing import Any
 
 import torch
@@ -11,14 +13,17 @@ from ..errors import UserError
 
 
 def resolve_device(name: str | torch.device | None = "auto") -> torch.device:
-    """The device of that name; `auto` (or None) takes cuda, else mps, else cpu.
+    """The device of that name; `auto` (or None) takes cuda if torch has kernels for it, else mps, else cpu. CUDA's
+    current device becomes the one with that number.
 
     Raises:
-        UserError: no such device here.
+        UserError: no such device here, or one that torch has no kernels for.
     """
     if name is None or str(name) == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            if (reason := no_kernels(torch.device("cuda"))) is None:
+                return torch.device("cuda")
+            _say_once(f"{reason}; computing on the CPU")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
@@ -34,7 +39,48 @@ def resolve_device(name: str | torch.device | None = "auto") -> torch.device:
     if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
         last = torch.cuda.device_count() - 1
         raise UserError(f"device={name} was asked for but the last one here is cuda:{last}; use that or device=auto")
+    if device.type == "cuda":
+        if reason := no_kernels(device):
+            raise UserError(f"device={name} was asked for but {reason}; use device=cpu")
+        if device.index is not None:
+            torch.cuda.set_device(device)  # else streams, pinned memory and the like go to the first card
     return device
+
+
+def no_kernels(device: torch.device) -> str | None:
+    """Why torch cannot compute on a CUDA device that is there; None if it can.
+
+    Kernels made for sm_86 run on 8.6 and later of 8; those kept as compute_90 are translated for 9.0 and all later.
+    """
+    arches = [arch.rstrip("af") for arch in torch.cuda.get_arch_list()]
+    made = [(kind, divmod(int(number), 10)) for kind, _, number in (arch.partition("_") for arch in arches) if number]
+    have = torch.cuda.get_device_capability(device)
+    fits = any(at <= have and (kind == "compute" or at[0] == have[0]) for kind, at in made)
+    if fits or not made:  # AMD's have other names
+        return None
+    return (
+        f"torch {torch.__version__} has no kernels for {torch.cuda.get_device_name(device)} (compute capability "
+        f"{have[0]}.{have[1]}; it has {', '.join(arches)}): install a torch that has them (https://pytorch.org)"
+    )
+
+
+@cache
+def _say_once(text: str) -> None:
+    logging.getLogger(__name__).warning("%s", text)
+
+
+def codec_device(name: str | torch.device | None = "auto") -> torch.device:
+    """Where a codec computes if its language model, or whatever asks, is on the device of that name: not on mps, whose
+    convolutions refuse many channels and whose quantisers have been seen to give wrong codes. As `resolve_device`."""
+    device = resolve_device(name)
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def upload(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`x` of the CPU on `device`, behind what a GPU has to do, and without waiting for that."""
+    if device.type == "cuda" and not x.is_pinned():
+        x = x.pin_memory()  # from other memory CUDA may copy at once, and wait
+    return x.to(device, non_blocking=True)
 
 
 class ForkGuard:

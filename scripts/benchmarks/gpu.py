@@ -1,6 +1,7 @@
 """`bench_gpu.py`: what a GPU does with a micro model, checked and measured, and a summary of it."""
 
 import itertools
+import json
 import sys
 import typing as tp
 from dataclasses import dataclass
@@ -8,12 +9,14 @@ from dataclasses import dataclass
 from audiocraft.utils.tables import markdown
 
 from . import ROOT, play
+from .gpu_figure import Check
 from .process import ProcessFailed, measured, run
-from .record import Record, Session, newest
+from .record import Record, Session
 from .summary import PHASES, Row, cell, summarise
 from .weights import find_model
 
 PRECISIONS = ("auto", "float32")
+_SHARE_OF_CHECKS = 0.4  # of the time
 TRAIN_PRECISIONS = ("bfloat16", "float16", "float32")
 
 
@@ -22,6 +25,7 @@ class GpuPlan(play.Plan):
     """What to measure, of one scale; see `bench_gpu.py --help`."""
 
     train_batch: int
+    minutes: float = 10.0
 
     @property
     def scale(self) -> str:
@@ -40,7 +44,9 @@ def measure(plan: GpuPlan) -> bool:
     try:
         model = find_model(plan.scale, plan.weights, plan.out / "weights").path
     except ProcessFailed as error:
-        raise SystemExit(f"error: {error}") from None
+        print(f"skipped: all but the checks: {error}")
+        session.note("missing", name="all but the checks", why=str(error))
+        return False
     device = plan.device
     good.append(_measure_part("machine", {}, session, "facts.measure_machine", device=device))
     # Graphs are CUDA's; elsewhere there is one way only.
@@ -53,7 +59,11 @@ def measure(plan: GpuPlan) -> bool:
         how = {"batch": plan.train_batch, "seconds": plan.seconds, "precision": precision}
         facts = {"model": plan.scale, **how}
         good.append(_measure_part("train", facts, session, "steps.train", scale=plan.scale, device=device, **how))
-    play.measure(plan)
+    try:
+        play.measure(plan)
+    except SystemExit as error:
+        session.note("missing", name="clips from process start to files", why=str(error).removeprefix("error: "))
+        good.append(False)
     return all(good)
 
 
@@ -61,11 +71,19 @@ def _check(plan: GpuPlan, session: Session) -> bool:
     """Run `check_gpu.py` and keep what it says."""
     print("… checks", flush=True)
     command = [sys.executable, str(ROOT / "scripts" / "check_gpu.py"), "--device", plan.device]
-    lines = run(command, accepted=(0, 1)).printed.splitlines()  # 1: a check failed, and the table says which
-    told = [line for line in lines if line.startswith(("ok ", "FAIL "))] or ["FAIL: check_gpu.py broke off"]
-    session.note("checks", lines=told)
-    print("\n".join(told))
-    return not any(line.startswith("FAIL") for line in told)
+    command += ["--out", str(plan.out), "--minutes", str(plan.minutes * _SHARE_OF_CHECKS)]
+    found = plan.out / "check_gpu.json"
+    found.unlink(missing_ok=True)
+    try:
+        run(command, accepted=(0, 1))  # 1: a check failed, and the table says which
+        checks = [Check(**each) for each in json.loads(found.read_text(encoding="utf-8"))["checks"]]
+    except (ProcessFailed, OSError) as error:
+        checks = [
+            Check("check_gpu", False, f"it broke off: {error}", 0.0, "check_gpu.py itself fails; please report it.")
+        ]
+    session.note("checks", checks=[vars(check) for check in checks])
+    print("\n".join(f"{check.word:4} {check.title:13} {check.told}" for check in checks))
+    return not any(check.good is False for check in checks)
 
 
 def _measure_part(what: str, facts: dict[str, tp.Any], session: Session, function: str, **arguments: tp.Any) -> bool:
@@ -76,32 +94,48 @@ def _measure_part(what: str, facts: dict[str, tp.Any], session: Session, functio
         result = measured(function, **arguments)
     except ProcessFailed as error:
         print(f"\nskipped: {name}: {error}")
+        session.note("missing", name=name, why=str(error))
         return False
     session.note(what, **{**facts, **(result if what != "machine" else {"speed": result})})
     print(f": {result['step_s'] * 1e3:.3f} ms" if "step_s" in result else "")
     return True
 
 
-def summary(records: tp.Sequence[Record], played: tp.Sequence[Record]) -> str:
-    """The newest session as Markdown.
+def last_session(records: tp.Sequence[Record]) -> list[Record]:
+    """What was measured last in one go."""
+    return [record for record in records if record["session"] == records[-1]["session"]]
+
+
+def wrong(session: tp.Sequence[Record]) -> list[str]:
+    """In plain words, what is wrong with a GPU or could not be found out."""
+    checks = [Check(**each) for record in session if record["what"] == "checks" for each in record["checks"]]
+    missing = [record for record in session if record["what"] == "missing"]
+    return [
+        *(f"{check.title}: {check.means} ({check.told})" for check in checks if check.good is False),
+        *(f"{check.title} was not checked: {check.told}" for check in checks if check.good is None),
+        *(f"{record['name']} was not measured: {record['why']}" for record in missing),
+    ]
+
+
+def summary(session: tp.Sequence[Record], played: tp.Sequence[Record]) -> str:
+    """A session as Markdown.
 
     Raises:
         SystemExit: there is none.
     """
-    if not records:
+    if not session:
         raise SystemExit("error: the record is empty; measure first")
-    last = records[-1]["session"]
-    session = [record for record in newest(records, "device") if record["session"] == last]
     one = session[0]
     speed: dict[str, float] = next((record["speed"] for record in session if record["what"] == "machine"), {})
-    rows = summarise(played)
+    checks = [Check(**each) for record in session if record["what"] == "checks" for each in record["checks"]]
+    rows = summarise(played) if any(record["what"] == "play" for record in played) else None
     versions = ", ".join(f"{name} {version}" for name, version in one["versions"].items())
     speeds = ", ".join(f"{value:,.0f} {name}" for name, value in speed.items())
     lines = [
-        f"# {rows.device}",
+        f"# {one['device'] if rows is None else rows.device}",
         f"{one['machine']}, {versions}; commit {one['commit']}; {one['date'][:10]}. Measured here: {speeds}.",
         "## Checks",
-        "\n".join(f"- {line}" for record in session if record["what"] == "checks" for line in record["lines"]),
+        "\n".join(f"- {check.word} {check.title}: {check.told}" for check in checks),
         "## One step of the token decoder",
         "The floor is the bytes of the weights that a step reads by the bandwidth. 500 frames from an empty cache, "
         "median of blocks of 20 steps.",
@@ -112,7 +146,7 @@ def summary(records: tp.Sequence[Record], played: tp.Sequence[Record]) -> str:
         "## From process start to files",
         markdown(
             ("model", "clips", "precision", *PHASES[:4], "total", "warm lm", "warm decode", "GPU, MiB"),
-            [_play_cells(row) for row in rows.rows],
+            [_play_cells(row) for row in ([] if rows is None else rows.rows)],
         ),
         "## One training step",
         "Forward, backward, optimizer, without the codec. TFLOP/s: three passes over the products of the model; MFU: "

@@ -1,11 +1,13 @@
 """Processes that are measured: seconds from before their start, processor time, peak memory."""
 
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import typing as tp
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from . import ROOT
 
 # The clock of the parent just before a process starts; `time.monotonic` is one clock for the whole system.
 START_VARIABLE = "MICRO_MUSICGEN_BENCH_START"
+_end = math.inf
 
 
 class ProcessFailed(Exception):
@@ -30,6 +33,12 @@ class Finished:
     peak_mib: float
 
 
+def end_at(moment: float) -> None:
+    """From `moment` of `time.monotonic` on no process is started, and one that runs is killed."""
+    global _end
+    _end = moment
+
+
 def own_tree() -> dict[str, str]:
     """The environment in which Python imports from this tree, not from another that may be installed."""
     paths = [str(ROOT), str(ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -43,14 +52,18 @@ def run(command: tp.Sequence[str], accepted: tp.Container[int] = (0,)) -> Finish
         command: the program and its arguments.
         accepted: exit statuses that are no failure.
     Raises:
-        ProcessFailed: it ended with another exit status.
+        ProcessFailed: it ended with another exit status, or there is no time left, see `end_at`.
     """
+    if (left := _end - time.monotonic()) <= 0:
+        raise ProcessFailed("no time is left for it; give more --minutes")
     environment = own_tree()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as told:
         began = time.monotonic()
         environment[START_VARIABLE] = repr(began)
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told, env=environment, text=True)
         assert process.stdout is not None
+        timer = threading.Timer(min(left, threading.TIMEOUT_MAX), process.kill)
+        timer.start()
         try:
             printed = process.stdout.read()
             # wait4 tells what this one child has cost; Popen.wait does not.
@@ -59,10 +72,13 @@ def run(command: tp.Sequence[str], accepted: tp.Container[int] = (0,)) -> Finish
             process.kill()
             raise
         finally:
+            timer.cancel()
             process.stdout.close()
         wall = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode not in accepted:
+            if time.monotonic() >= _end:
+                raise ProcessFailed("it was not done in the time that was left; give more --minutes")
             told.seek(0)
             lines = told.read().strip().splitlines() or [f"exit status {process.returncode}"]
             raise ProcessFailed(lines[-1].removeprefix("error: "))

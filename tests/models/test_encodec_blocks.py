@@ -144,3 +144,14 @@ def test_blocks_are_coded_in_full_float32(monkeypatch: pytest.MonkeyPatch) -> No
         assert torch.backends.cudnn.allow_tf32 is True
     model.stream_decoder().push({}, torch.zeros(1, 3, 10, dtype=torch.long), True)
     assert torch.backends.cudnn.allow_tf32 is True and seen == [False, False]
+
+
+def test_clips_may_be_decoded_some_at_a_time(small_blocks: None) -> None:
+    model = tiny(channels=2)
+    codes = torch.randint(8, (5, 3, 61), generator=torch.Generator().manual_seed(0))
+    scale = torch.rand(5, 1, generator=torch.Generator().manual_seed(1))
+    decoder = model.stream_decoder()
+    assert decoder.clips is None  # of a CPU all
+    whole = decoder.decode(codes, scale)
+    for decoder.clips in (1, 2, 5, 9):
+        torch.testing.assert_close(decoder.decode(codes, scale), whole, atol=1e-6, rtol=0)

@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from audiocraft.errors import UserError
-from audiocraft.models import LMModel, loaders
+from audiocraft.models import LMModel, MusicGen, loaders
 from audiocraft.models import generate as token_decoder
 from audiocraft.models.fast import PRECISIONS, FastLM, Int8Linear, packing, resolve_precision
 from audiocraft.models.generate import DecoderState, TokenDecoder, check_result, check_room
 from audiocraft.models.graphs import graphs_wanted
+from audiocraft.models.playback import Playback
 from audiocraft.modules.codebooks_patterns import (
     CodebooksPatternProvider,
     DelayedPatternProvider,
@@ -320,6 +321,11 @@ def test_too_small_a_gpu_says_what_fits(monkeypatch: pytest.MonkeyPatch) -> None
         check_room(cuda, 1 << 28, 11)
     with pytest.raises(UserError, match="shorter duration"):
         check_room(cuda, 1 << 33, 1)
+    model = MusicGen.get_pretrained("debug", "cpu")
+    playback = Playback(model.lm, model.compression_model, "float32", cuda)
+    playback.check_size(2, 1000)
+    with pytest.raises(UserError, match="the largest batch that fits"):  # the sound, before any code is drawn
+        playback.check_size(2, (2 << 30) // (model.compression_model.hop_length * 4))
 
 
 def test_too_much_sound_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
 
     class Graph:
-        def capture_begin(self, pool: object) -> None:
+        def capture_begin(self, pool: object, capture_error_mode: str) -> None:
             seen.append("begin")
 
         def capture_end(self) -> None:

@@ -3,9 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from two import run_two
 
+from audiocraft.errors import UserError
+from audiocraft.quantization import core_vq
 from audiocraft.quantization.core_vq import (
     EuclideanCodebook,
     ResidualVectorQuantization,
@@ -227,3 +230,27 @@ def test_processes_end_up_with_one_codebook(tmp_path: Path) -> None:
         assert torch.equal(states[0][key], states[1][key]), key
     assert states[0]["dead"].sum() > 0
     assert float(states[0]["cluster_size"].sum()) == pytest.approx(2 * 30, rel=0.5)
+
+
+def test_a_device_that_finds_wrong_codes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    core_vq.check_nearest.cache_clear()
+    core_vq.check_nearest(torch.device("cpu"))
+    core_vq.check_nearest.cache_clear()
+    right, calls = core_vq._nearest, []
+
+    def wrong(vectors: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return right(vectors, codebook) if len(calls) > 1 else right(-vectors, codebook)
+
+    monkeypatch.setattr(core_vq, "_nearest", wrong)
+    with pytest.raises(UserError, match="finds wrong codes on device=cpu; use device=cpu"):
+        core_vq.check_nearest(torch.device("cpu"))
+
+
+def test_codes_on_mps_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[torch.device] = []
+    monkeypatch.setattr(core_vq, "check_nearest", checked.append)
+    with FakeTensorMode(), torch.no_grad():
+        core_vq.nearest(torch.zeros(3, 4, device="mps"), torch.zeros(5, 4, device="mps"))
+        core_vq.nearest(torch.zeros(3, 4), torch.zeros(5, 4))
+    assert [device.type for device in checked] == ["mps"]

@@ -1,15 +1,28 @@
 """The GPU script: single steps on the CPU, and the summary of a made-up record."""
 
+import json
+import math
+import sys
+import time
 from pathlib import Path
 
 import bench_gpu
+import check_gpu
 import pytest
 import torch
 from bench_records import FACTS, SPEED, played, stamp
 from benchmarks import gpu, process, steps
+from benchmarks.gpu_figure import Check
 from benchmarks.record import Session, append, read
+from PIL import Image
 
 from audiocraft.models import builders
+
+CHECKS = [
+    {"title": "codec", "good": True, "told": "equal", "seconds": 1.0, "means": ""},
+    {"title": "graphs", "good": False, "told": "differs", "seconds": 2.0, "means": "Set AUDIOCRAFT_CUDA_GRAPHS=0."},
+    {"title": "stream", "good": None, "told": "left out: the time is over", "seconds": 0.0, "means": ""},
+]
 
 
 def test_a_training_step_is_timed_and_its_operations_counted() -> None:
@@ -39,7 +52,8 @@ def folder(tmp_path: Path) -> Path:
     step = {"model": "micro", "batch": 1, "way": "graphs", "precision": "bfloat16", "step_s": 2e-4, "worst_s": 1e-3}
     train = {"model": "micro", "batch": 8, "seconds": 10.0, "precision": "bfloat16", "step_s": 0.05, "flops": 2.5e12}
     for what, more in (
-        ("checks", {"lines": ["ok   codec", "FAIL graphs"]}),
+        ("checks", {"checks": CHECKS}),
+        ("missing", {"name": "train, micro, float32", "why": "no time is left for it; give more --minutes"}),
         ("machine", {"speed": speed}),
         ("step", {**step, "all_s": 0.15, "steps": 503, "bytes": 100_000_000}),
         ("train", {**train, "vram_mib": 4000.0}),
@@ -66,22 +80,48 @@ def test_the_summary_says_what_the_records_say(folder: Path) -> None:
     assert bench_gpu.main(["--write-only", "--out", str(folder)]) == 0
     text = (folder / "gpu.md").read_text()
     assert text.startswith("# NVIDIA Test\n")
-    assert "- FAIL graphs" in text and "abc1234" in text
+    assert "- FAIL graphs: differs" in text and "abc1234" in text
     assert "| micro | 1 | bfloat16 | graphs | 200 | 100 | 2.0 | 0.150 |" in text
     assert "| micro | 10 × 10 s | int8 | 1.00 | 0.50 | 2.00 | 0.40 | 4.00 | 0.150 | 0.050 | 1500 |" in text
     assert "| micro | 8 | 10 | bfloat16 | 50.0 | 50.00 | 50% | 4000 |" in text
+    content = json.loads((folder / "gpu.json").read_text())
+    assert [record["what"] for record in content["gpu"]] == ["checks", "missing", "machine", "step", "train"]
+    assert [record["what"] for record in content["play"]] == ["machine", "model", "play"]
+    assert content["wrong"] == [
+        "graphs: Set AUDIOCRAFT_CUDA_GRAPHS=0. (differs)",
+        "stream was not checked: left out: the time is over",
+        "train, micro, float32 was not measured: no time is left for it; give more --minutes",
+    ]
+    with Image.open(folder / "gpu.png") as picture:
+        assert picture.width > 1000 and len(picture.convert("RGB").getcolors(10**6) or []) > 10
+
+
+def test_a_session_that_broke_off_after_its_checks_is_told(folder: Path) -> None:
+    """What was played at another time is not taken for it."""
+    later = stamp("2027-01-01T00:00:00+00:00")
+    append(folder / "gpu.jsonl", {**later, "device": "cuda:1", "what": "checks", "checks": CHECKS[:1]})
+    assert bench_gpu.main(["--write-only", "--out", str(folder)]) == 0
+    content = json.loads((folder / "gpu.json").read_text())
+    assert len(content["gpu"]) == 1 and content["play"] == [] and content["wrong"] == []
+    assert (folder / "gpu.md").read_text().startswith("# cuda:1\n")
 
 
 def test_a_failed_check_and_a_missing_part_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = gpu.GpuPlan(["micro"], [1], None, 1.0, 1, "cuda:9", "random", tmp_path, 1)
-    monkeypatch.setattr(
-        gpu, "run", lambda *_, **__: process.Finished("ok   codec\nFAIL logits by far\n", 1.0, 1.0, 1.0)
-    )
+    asked: list[str] = []
+
+    def checked(command: list[str], accepted: tuple[int, ...]) -> process.Finished:
+        asked.extend(command)
+        (tmp_path / "check_gpu.json").write_text(json.dumps({"checks": CHECKS}))
+        return process.Finished("", 1.0, 1.0, 1.0)
+
+    monkeypatch.setattr(gpu, "run", checked)
     session = Session(tmp_path / "gpu.jsonl")
     assert not gpu._check(plan, session)
-    assert "FAIL logits" in capsys.readouterr().out
+    assert "FAIL graphs" in capsys.readouterr().out
+    assert asked[asked.index("--device") + 1] == "cuda:9" and float(asked[asked.index("--minutes") + 1]) == 4.0
 
     def fail(function: str, **arguments: object) -> dict:
         raise gpu.ProcessFailed("device=cuda:9 was asked for but torch sees none")
@@ -89,4 +129,60 @@ def test_a_failed_check_and_a_missing_part_are_told(
     monkeypatch.setattr(gpu, "measured", fail)
     assert not gpu._measure_part("step", {"model": "micro"}, session, "steps.decode", model="somewhere")
     assert "skipped: step, micro: device=cuda:9" in capsys.readouterr().out
-    assert [line["what"] for line in read(session.path)] == ["checks"]
+    assert [line["what"] for line in read(session.path)] == ["checks", "missing"]
+    monkeypatch.undo()
+    monkeypatch.setattr(gpu, "run", fail)  # what was written before is not taken for an answer
+    assert not gpu._check(plan, session)
+    assert "broke off: device=cuda:9" in capsys.readouterr().out
+
+
+def test_the_time_that_is_given_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_end", process._end)
+    process.end_at(time.monotonic() + 0.5)
+    with pytest.raises(process.ProcessFailed, match="not done in the time"):
+        process.run([sys.executable, "-c", "import time; time.sleep(60)"])
+    with pytest.raises(process.ProcessFailed, match="no time is left"):
+        process.run([sys.executable, "-c", ""])
+
+
+def check_stream(device: torch.device) -> str:
+    return "fine"
+
+
+def check_codec(device: torch.device) -> str:
+    raise AssertionError("only 3% of the codes\nagree")
+
+
+def check_training(device: torch.device) -> str:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_checks_say_what_a_failure_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows: list[Check] = []
+    cpu = torch.device("cpu")
+    check_gpu.run_checks([check_stream, check_codec, check_training], cpu, math.inf, rows)
+    check_gpu.run_checks([check_codec], cpu, 0.0, rows)
+    assert [row.word for row in rows] == ["ok", "FAIL", "FAIL", "skip"]
+    assert check_gpu.tell(rows, cpu, "a card", tmp_path / "out") == 1
+    told = capsys.readouterr().out
+    assert "only 3% of the codes agree" in told and "use device=cpu" in told and "memory is full" in told
+    assert "1 passed, 2 failed" in told
+    written = json.loads((tmp_path / "out" / "check_gpu.json").read_text())
+    assert written["device"] == "a card" and [row["good"] for row in written["checks"]] == [True, False, False, None]
+    assert (tmp_path / "out" / "check_gpu.png").stat().st_size > 1000
+    assert check_gpu.MEANS.keys() == {name[6:] for name in vars(check_gpu) if name.startswith("check_")}
+
+
+def test_a_check_that_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own, which ends with all threads."""
+    code = "import check_gpu, time; check_gpu.check_codec.__code__ = (lambda device: time.sleep(60)).__code__; "
+    code += f"check_gpu.main(['--device', 'cpu', '--minutes', '0.01', '--out', {str(tmp_path)!r}])"
+    with pytest.raises(process.ProcessFailed):
+        process.run([sys.executable, "-c", code])
+    first, *_ = json.loads((tmp_path / "check_gpu.json").read_text())["checks"]
+    assert first["title"] == "codec" and first["good"] is False and "did not end in time" in first["means"]
+
+
+def test_a_device_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(SystemExit, match="error: device=nonsense is no device"):
+        check_gpu.main(["--device", "nonsense"])
