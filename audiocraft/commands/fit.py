@@ -24,11 +24,8 @@ _GPU_KEEPS, _CPU_SHARE = 0.8 * GIB, 0.6
 # (bfloat16), where none is here.
 _REACHED, _GPU_TFLOPS = 0.6, 40.0
 # Keys that make a segment need less, from what costs nothing to what costs most.
-_REMEDIES = (
-    (),
-    ("transformer_lm.checkpointing=torch",),
-    ("transformer_lm.checkpointing=torch", "optim.ema.device=cpu"),
-)
+_AVERAGE_ELSEWHERE, _COMPUTED_TWICE = "optim.ema.device=cpu", "transformer_lm.checkpointing=torch"
+_REMEDIES: tuple[tuple[str, ...], ...] = ((), (_AVERAGE_ELSEWHERE,), (_AVERAGE_ELSEWHERE, _COMPUTED_TWICE))
 
 
 class Plan(tp.NamedTuple):
@@ -130,7 +127,7 @@ def _plan(name: str, cfg: "DictConfig", memory: float, bfloat16: bool) -> tuple[
     for remedy in _REMEDIES:
         need = TrainingMemory(_config(name, *remedy) if remedy else cfg, bfloat16)
         # The average is counted in; where it is kept elsewhere, it takes nothing of this memory.
-        room = memory + (4 * need.parameters if "optim.ema.device=cpu" in remedy else 0)
+        room = memory + (4 * need.parameters if _AVERAGE_ELSEWHERE in remedy else 0)
         if need.update - 4 * need.parameters > memory:
             break  # no remedy makes weights, gradients and the optimizer smaller
         if most := need.most_segments(room):

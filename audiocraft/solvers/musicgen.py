@@ -244,6 +244,9 @@ class MusicGenSolver(GenerateStage):
         return tokens, mask
 
     def need_less_memory(self) -> str | None:
+        if self.ema is not None and self.device.type != "cpu" and torch.device(self.ema.device).type != "cpu":
+            self.ema.move("cpu")
+            return "the averaged weights are kept in the computer's memory from here on (optim.ema.device=cpu)"
         if self.model.transformer.checkpointing:
             return None
         self.model.transformer.checkpointing = True

@@ -80,6 +80,16 @@ def test_a_segment_that_does_not_fit_is_computed_twice(
     assert train_of[0]["ce"] == pytest.approx(train_of[1]["ce"], rel=1e-5)
 
 
+def test_the_average_leaves_the_gpu_first(material: Path) -> None:
+    solver = build(material, "optim.ema.use=true")
+    assert solver.ema is not None
+    solver.device, solver.ema.device = torch.device("cuda"), "cuda"  # said, not done: there is none here
+    told = [solver.need_less_memory() for _ in range(3)]
+    assert "optim.ema.device=cpu" in str(told[0]) and "checkpointing=torch" in str(told[1]) and told[2] is None
+    assert solver.ema.device == "cpu"
+    solver.ema.step()
+
+
 def test_nothing_fits(material: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit_memory(monkeypatch, 0)
     with pytest.raises(UserError, match=r"not enough for a single segment: try a shorter dataset\.segment_duration"):
