@@ -32,7 +32,7 @@ def test_a_smaller_card_takes_smaller_parts(capsys: pytest.CaptureFixture[str]) 
     assert plans["24"]["overrides"] == [] and plans["24"]["at_once"] == 8
     assert plans["8"]["overrides"] == ["optim.accumulate=2"] and plans["8"]["peak"] < 7.2 * 2**30
     assert (
-        plans["6"]["overrides"] == ["optim.ema.device=cpu", "optim.accumulate=8"] and plans["6"]["peak"] < 5.2 * 2**30
+        plans["6"]["overrides"] == ["optim.ema.device=cpu", "optim.accumulate=4"] and plans["6"]["peak"] < 5.2 * 2**30
     )
     assert plans["4"] is None
     out = capsys.readouterr().out
