@@ -34,7 +34,7 @@ def test_shares_and_stretches() -> None:
     assert report.copied(TAKES) == pytest.approx(41 / 300) and report.copied(TAKES, 0) == 41 / 200
     assert report.copied(TAKES, 1) == 0 and report.longest(TAKES, 1) == 0
     assert report.longest(TAKES) == pytest.approx(39 / FRAMES + 1)
-    assert report.shares(TAKES, "sound") == {0.7: 21 / 300, 0.8: 21 / 300, 0.9: 1 / 300, 0.95: 0}
+    assert report.shares(TAKES, "sound") == {0.75: 21 / 300, 0.8: 21 / 300, 0.9: 1 / 300, 0.95: 0}
     assert report.shares(TAKES, "codes") == {0.8: 25 / 300, 0.9: 25 / 300, 1.0: 0}
     assert sum(report.histogram(TAKES)) == pytest.approx(1)
     assert report.histogram(TAKES)[16] == pytest.approx(179 / 300)
@@ -47,7 +47,7 @@ def test_shares_and_stretches() -> None:
 
 
 def test_held_out_music_is_the_scale() -> None:
-    takes = [made(np.array([0.3, 0.72, 0.8, 0.9]), np.array([0, 0.8, 0.84, 0.9]))]
+    takes = [made(np.array([0.3, 0.76, 0.82, 0.9]), np.array([0, 0.8, 0.84, 0.9]))]
     assert judge(takes).from_likeness == LIKENESS and judge(takes).copied(TAKES) == 0.75
     low = judge(takes, [made(np.linspace(0, 0.5, 100), np.zeros(100))])
     assert (low.from_likeness, low.from_codes) == (LIKENESS, 0.8) and low.copied(HELD_OUT) == 0
