@@ -6,7 +6,7 @@ import sys
 import typer
 
 from . import __version__
-from .commands import codec, export, generate, manifest, material, sound, stream, train, tune
+from .commands import codec, export, fit, generate, manifest, material, novelty, sound, stream, train, tune
 from .environment import refuse_peer, share_cores
 from .errors import UserError
 from .utils.files import disk_told
@@ -26,7 +26,9 @@ app.command("export")(export.export)
 app.command("generate")(generate.generate)
 app.command("stream")(stream.stream)
 app.command("sound")(sound.sound)
+app.command("novelty")(novelty.novelty)
 app.command("tune")(tune.tune)
+app.command("fit")(fit.fit)
 app.command("manifest")(manifest.manifest)
 app.command("material")(material.material)
 app.add_typer(codec.app, name="codec")

@@ -66,7 +66,10 @@ def train(cfg: DictConfig) -> "StandardSolver":
 
 
 def _train(cfg: DictConfig, xp: XP) -> "StandardSolver":
+    import torch
+
     from .solvers import builders
+    from .solvers.accumulation import too_much
     from .solvers.settings import check_settings
 
     rank = get_distrib_spec().rank
@@ -81,6 +84,11 @@ def _train(cfg: DictConfig, xp: XP) -> "StandardSolver":
         solver = builders.get_solver(cfg)
         solver.run()
         return solver
+    except torch.OutOfMemoryError as error:
+        segments, seconds = cfg.dataset.batch_size, cfg.dataset.segment_duration
+        ways = (f"a smaller dataset.batch_size (now {segments})",) if segments > 1 else ()
+        what = f"the model with its optimizer and batches of {segments}" + (f" x {seconds:g} s" if seconds else "")
+        raise UserError(too_much(what, *ways)) from error
     except Exception:
         taken = solver is not None and solver.global_step > 0
         if rank == 0 and is_first_start and not taken and not any(xp.folder.glob("checkpoint*.th")):

@@ -32,7 +32,7 @@ def main(argv: tp.Sequence[str] | None = None) -> int:
     """Parse the command line, measure, write. Returns the exit status: 1 if a check failed or a part is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, …")
-    parser.add_argument("--scale", choices=SCALES, default="micro")
+    parser.add_argument("--scale", dest="models", nargs=1, choices=SCALES, default=["micro"])
     parser.add_argument(
         "--seconds", type=positive(float), default=10.0, help="length of a clip, and of a segment in training"
     )
@@ -53,7 +53,7 @@ def main(argv: tp.Sequence[str] | None = None) -> int:
         if options["weights"] != "hub":
             os.environ["HF_HUB_OFFLINE"] = "1"
         end_at(time.monotonic() + 60 * options["minutes"] - _WRITING_SECONDS)
-        good = measure(GpuPlan(**options))
+        good = measure(GpuPlan(engines=["torch", "torch-float32"], **options))
     out, play = options["out"], options["out"] / "play.jsonl"
     records = last_session(read(out / "gpu.jsonl"))
     # Of this time, not of one before.

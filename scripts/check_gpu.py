@@ -56,11 +56,11 @@ def noise_and_tone(seconds: float, sample_rate: int) -> torch.Tensor:
     return torch.stack([wav, wav.flip(0)])[:, None]
 
 
-def small_lm(scale: str) -> tuple[LMModel, "object"]:
-    """An untrained language model of a scale, with its configuration."""
+def small_lm(scale: str) -> LMModel:
+    """An untrained language model of a scale."""
     cfg = dora_main.make_xp(["solver=musicgen/micro_32khz", f"model/lm/model_scale={scale}"]).cfg
     torch.manual_seed(0)
-    return builders.get_lm_model(cfg).eval(), cfg
+    return builders.get_lm_model(cfg).eval()
 
 
 def check_codec(device: torch.device) -> str:
@@ -82,7 +82,7 @@ def check_codec(device: torch.device) -> str:
 
 def check_logits(device: torch.device) -> str:
     """Logits as on the CPU."""
-    lm, _ = small_lm("pico")
+    lm = small_lm("pico")
     codes = torch.randint(lm.card, (2, lm.n_q, 100), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = lm.compute_predictions(codes, [])
@@ -94,7 +94,7 @@ def check_logits(device: torch.device) -> str:
 
 def check_generation(device: torch.device) -> str:
     """Seeded clips as on the CPU, and the same alone as in a batch."""
-    lm, _ = small_lm("pico")
+    lm = small_lm("pico")
     expected = lm.generate(num_samples=3, max_gen_len=100, seed=7)
     lm.to(device)
     batch = lm.generate(num_samples=3, max_gen_len=100, seed=7).cpu()
@@ -125,7 +125,7 @@ def check_graphs(device: torch.device) -> str:
 
     A clip taken out of its batch goes on as in it in float32 only: in fewer bits, sums in another order are others.
     """
-    lm, _ = small_lm("pico")
+    lm = small_lm("pico")
     lm.to(device)
     told = []
     for precision in ("float32", "auto") if device.type == "cuda" else ("float32",):
@@ -156,7 +156,7 @@ def check_graphs(device: torch.device) -> str:
 
 def check_stream(device: torch.device) -> str:
     """Chunks joined are the sound of the whole, over two windows."""
-    lm, _ = small_lm("pico")
+    lm = small_lm("pico")
     model = MusicGen("pico", load_compression_model(CODEC, device), lm.to(device), max_duration=6.0)
     model.set_generation_params(duration=10.0)
     whole = model.generate_unconditional(2, seed=3)

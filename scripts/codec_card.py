@@ -13,9 +13,7 @@ different they come out. A `designs.json` in the folder, what else was tried and
 """
 
 import argparse
-import io
 import itertools
-import json
 import math
 import statistics
 import sys
@@ -26,7 +24,20 @@ from pathlib import Path
 from typing import Any
 
 from make_codec_asset import trainings
+from matplotlib.figure import Figure
 from told import tell
+
+from audiocraft.checkpoints.card import front_matter, is_noncommercial, licence_text
+from audiocraft.checkpoints.configs import read_config
+from audiocraft.checkpoints.locate import shipped_codec
+from audiocraft.commands import codec as commands
+from audiocraft.data.audio import audio_read
+from audiocraft.errors import UserError
+from audiocraft.metrics.reconstruction import log_mel_distance
+from audiocraft.models.loaders import load_compression_model
+from audiocraft.utils.figures import save_png
+from audiocraft.utils.files import read_json, write_text
+from audiocraft.utils.tables import cell, markdown
 
 NEEDED = {
     "config.yaml": "scripts/make_codec_asset.py",
@@ -55,11 +66,6 @@ def card(
     Raises:
         UserError: a file that it is written from is missing or damaged, or `sound` cannot be read.
     """
-    from audiocraft.checkpoints.card import front_matter, is_noncommercial, licence_text
-    from audiocraft.checkpoints.configs import read_config
-    from audiocraft.errors import UserError
-    from audiocraft.models.loaders import load_compression_model
-
     for name, maker in NEEDED.items():
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing; make it with python {maker}")
@@ -86,10 +92,10 @@ def card(
         sections += training(runs, trained_on)
         built = limits(cfg, runs)
     with reading(folder / "eval.json"):
-        sections += measured(json.loads((folder / "eval.json").read_text(encoding="utf-8")), held_out)
+        sections += measured(read_json(folder / "eval.json"), held_out)
     if (folder / DESIGNS).is_file():
         with reading(folder / DESIGNS):
-            sections += designs(json.loads((folder / DESIGNS).read_text(encoding="utf-8")))
+            sections += designs(read_json(folder / DESIGNS))
     if sound is not None:
         sections += bends(folder, sound, spectral)
     sections += ["## Limits", "\n".join(f"- {line}" for line in [*built, *notes])]
@@ -104,8 +110,6 @@ def card(
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Context that reads what a JSON file says; whatever it lacks is told in one line."""
-    from audiocraft.errors import UserError
-
     try:
         yield
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
@@ -118,8 +122,6 @@ def reading(path: Path) -> Iterator[None]:
 
 def ships(folder: Path) -> bool:
     """Whether a codec's folder is one of those that `//pretrained/` finds."""
-    from audiocraft.checkpoints.locate import shipped_codec
-
     shipped = shipped_codec(f"//pretrained/{folder.resolve().name}")
     return shipped is not None and shipped.resolve() == folder.resolve()
 
@@ -214,7 +216,7 @@ def table(scores: list[dict[str, Any]], name: str, folder: str) -> str:
         values += [cell(mean(file.get("hum_db", {}).get(hz) for file in files), 1) for hz in rates]
         speeds = [cell(score[f"{way}_speed"], 0, " ×") for way in ("encode", "decode")]
         rate = score["bits_per_second"]
-        rows.append([score["name"], *values, cell(rate and rate / 1000, 2), *speeds])
+        rows.append([score["name"], *values, cell(rate and rate / 1000), *speeds])
     return markdown(heads, rows)
 
 
@@ -224,7 +226,7 @@ def designs(tried: dict[str, Any]) -> list[str]:
     model was trained on."""
     keys, learned = list(tried["designs"][0]["tones"]), tried["learned"]
     rows = [
-        [design["name"], *(" / ".join(cell(design[kind].get(key), 2) for kind in ("tones", "rhythm")) for key in keys)]
+        [design["name"], *(" / ".join(cell(design[kind].get(key)) for kind in ("tones", "rhythm")) for key in keys)]
         for design in tried["designs"]
     ]
     heads = list(next(iter(learned.values())))
@@ -234,26 +236,16 @@ def designs(tried: dict[str, Any]) -> list[str]:
     return ["## What was tried", tried["about"], tables[0], "\n".join(about), tables[1]]
 
 
-def markdown(heads: list[str], rows: Iterable[list[str]]) -> str:
-    """A table."""
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
-
-
 def bends(folder: Path, sound: Path, spectral: bool) -> list[str]:
     """The section about `codec bend`: recipes of the first seeds, and how far apart they come out."""
-    from audiocraft.commands import codec
-    from audiocraft.data.audio import audio_read
-    from audiocraft.metrics.reconstruction import log_mel_distance
-    from audiocraft.models.loaders import load_compression_model
-
     with tempfile.TemporaryDirectory() as out:
         options = ["bend", str(sound), "--codec", str(folder), "--seed", "0", "--out", out]
         runs = [["--rate", "1"], ["--num", str(BENDS)]] + [["--rate", "1", "--buzz"]] * spectral
         for run in runs:
-            codec.app([*options, *run], standalone_mode=False)
+            commands.app([*options, *run], standalone_mode=False)
         takes = sorted(Path(out).glob("take_*.wav"))
         waves = [audio_read(take)[0][None] for take in takes]
-        facts = [json.loads(take.with_suffix(".json").read_text(encoding="utf-8")) for take in takes]
+        facts = [read_json(take.with_suffix(".json")) for take in takes]
     rate = load_compression_model(folder).sample_rate
     apart: dict[tuple[int, int], float] = {}
     for i, j in itertools.permutations(range(len(takes)), 2):
@@ -268,10 +260,6 @@ def bends(folder: Path, sound: Path, spectral: bool) -> list[str]:
         f"{sound.name}, bent as the seeds 0 to {BENDS - 1} draw it, in log-mel distances.",
         markdown(["`codec bend SOUND`", "from the sound unbent, dB", "from the nearest other, dB"], rows),
     ]
-
-
-def cell(value: float | None, digits: int, unit: str = "") -> str:
-    return "–" if value is None else f"{value:.{digits}f}{unit}"
 
 
 def codebooks(evaluation: dict[str, Any]) -> str:
@@ -324,11 +312,6 @@ def curves(runs: list[dict[str, Any]]) -> list[str]:
 
 def draw_training(runs: list[dict[str, Any]], names: list[str], out: Path) -> None:
     """Losses `names` on held-out segments over all steps, run after run, as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from audiocraft.utils.files import atomic_path
-
     figure = Figure(figsize=(8, 2.2 * len(names) + 0.6), layout="constrained")
     axes = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     begin = 0.0
@@ -349,10 +332,7 @@ def draw_training(runs: list[dict[str, Any]], names: list[str], out: Path) -> No
         axis.grid(alpha=0.3, which="both")
     axes[0].legend(fontsize=8)
     axes[-1].set_xlabel("steps")
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    with atomic_path(out) as file:
-        file.write_bytes(buffer.getvalue())
+    save_png(figure, out)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -368,14 +348,11 @@ def main(argv: list[str] | None = None) -> int:
     folder: Path = options.folder
 
     def work() -> list[str]:
-        from audiocraft.utils.files import atomic_path
-
         text = card(folder, options.trained_on, options.held_out, options.note, options.bend)
         runs = trainings(folder / "training.json")
         if names := curves(runs):
             draw_training(runs, names, folder / "training.png")
-        with atomic_path(folder / "README.md") as file:
-            file.write_text(text, encoding="utf-8")
+        write_text(folder / "README.md", text)
         return [f"written to {folder / 'README.md'}"]
 
     return tell(work)

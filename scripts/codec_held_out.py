@@ -16,7 +16,6 @@ Then pitch kept on tones decides, then onsets, then log-mel distance, the last t
 
 import argparse
 import hashlib
-import json
 import struct
 import subprocess
 import sys
@@ -26,7 +25,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
+import torch
+from material import score, track
+from material.dsp import SR
 from told import tell
+
+from audiocraft.data.audio import audio_read
+from audiocraft.data.audio_utils import convert_audio
+from audiocraft.data.scan import scan_folder
+from audiocraft.errors import UserError
+from audiocraft.utils.files import atomic_path, read_json
 
 SEEDS = {"jungle": 900, "broad": 901}  # of make_jungle.py
 SECONDS, RATE = 7.5, 32000
@@ -116,10 +125,6 @@ def render(events: Iterable[tuple[float, bytes]], soundfont: Path, room: bool) -
     Raises:
         UserError: fluidsynth is missing or fails.
     """
-    import soundfile
-
-    from audiocraft.errors import UserError
-
     with tempfile.TemporaryDirectory() as folder:
         score, sound = Path(folder, "score.mid"), Path(folder, "sound.wav")
         score.write_bytes(midi_file(events))
@@ -158,10 +163,6 @@ def make(out: Path, recordings: Path | None, soundfont: Path | None) -> list[str
     Raises:
         UserError: no fluidsynth, no such soundfont, or fewer than three recordings are held out.
     """
-    import soundfile
-
-    from audiocraft.utils.files import atomic_path
-
     sounds = read_sounds(recordings, is_held_out) if recordings is not None else []
     made: dict[str, list[str]] = {"tones": [], "rhythm": []}
 
@@ -171,7 +172,8 @@ def make(out: Path, recordings: Path | None, soundfont: Path | None) -> list[str
         made[kind].append(name)
 
     for number in range(2):
-        write("rhythm", f"jungle_{number}", _jungle(number))
+        wave = mono(track.render(score.draw_plan(SEEDS["jungle"], number)))
+        write("rhythm", f"jungle_{number}", _fitted(wave[20 * RATE :]))  # from the middle
     for number in range(LOOPS if sounds else 0):
         dice = np.random.default_rng(number)
         chosen = dice.permutation(len(sounds))[: int(dice.integers(3, 6))]
@@ -195,15 +197,13 @@ def rank(folders: Iterable[Path]) -> list[tuple[str, dict[str, float]]]:
     Raises:
         UserError: an evaluation is missing or lacks a number.
     """
-    from audiocraft.errors import UserError
-
     found = []
     for folder in folders:
         means: list[dict[str, Any]] = []
         for kind in ("tones", "rhythm"):
             path = folder / kind / "eval.json"
             try:
-                record = json.loads(path.read_text(encoding="utf-8"))
+                record = read_json(path)
                 name, mean = record["codec"], record["scores"][0]["mean"]
                 means.append({**mean, "hum_db": next(iter(mean["hum_db"].values()))})  # the frame rate is the lowest
             except (OSError, ValueError, KeyError, IndexError, AttributeError, TypeError, StopIteration):
@@ -222,16 +222,9 @@ def rank(folders: Iterable[Path]) -> list[tuple[str, dict[str, float]]]:
     return sorted(found, key=worth)
 
 
-def _jungle(number: int) -> np.ndarray:
-    """`SECONDS` from the middle of a generated track [T]."""
-    import torch
-    from material import score, track
-    from material.dsp import SR
-
-    from audiocraft.data.audio_utils import convert_audio
-
-    wave = convert_audio(torch.from_numpy(track.render(score.draw_plan(SEEDS["jungle"], number))).float(), SR, RATE, 1)
-    return _fitted(wave[0, 20 * RATE :].numpy())
+def mono(track: np.ndarray) -> np.ndarray:
+    """A generated track [C, T] as a sound [T] at `RATE`."""
+    return convert_audio(torch.from_numpy(track).float(), SR, RATE, 1)[0].numpy()
 
 
 def read_sounds(folder: Path, wanted: Callable[[str], bool]) -> list[np.ndarray]:
@@ -240,11 +233,6 @@ def read_sounds(folder: Path, wanted: Callable[[str], bool]) -> list[np.ndarray]
     Raises:
         UserError: they are fewer than three.
     """
-    from audiocraft.data.audio import audio_read
-    from audiocraft.data.audio_utils import convert_audio
-    from audiocraft.data.scan import scan_folder
-    from audiocraft.errors import UserError
-
     paths = [Path(meta.path) for meta in scan_folder(folder, workers=1, shortest=0).meta]
     paths = sorted(path for path in paths if wanted(path.stem))
     if len(paths) < 3:

@@ -15,11 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from codec_held_out import KITS, PROGRAMS, RATE, SEEDS, drumming, is_held_out, loop, phrase, read_sounds, render
+import soundfile
+import torch
+from codec_held_out import KITS, PROGRAMS, RATE, SEEDS, drumming, is_held_out, loop, mono, phrase, read_sounds, render
 from material import library
-from material.dsp import SR
 from told import tell
 from tqdm import tqdm
+
+from audiocraft.data.audio_utils import convert_audio
+from audiocraft.utils.files import atomic_path
 
 SECONDS = 4.0
 SHARES = {"jungle": 0.25, "broad": 0.25, "recordings": 0.2, "soundfont": 0.3}
@@ -35,13 +39,8 @@ Source = Callable[[], list[np.ndarray]]
 
 def generated(mode: str, seed: int, minutes: float) -> list[np.ndarray]:
     """Tracks of a generator as mono sounds [T] at `RATE`."""
-    import torch
-
-    from audiocraft.data.audio_utils import convert_audio
-
     plans = list(library.plan_set(seed, minutes, mode))
-    tracks = (library.sound(plan) for plan in tqdm(plans, desc=f"Making {mode}", unit="track"))
-    return [convert_audio(torch.from_numpy(track).float(), SR, RATE, 1)[0].numpy() for track in tracks]
+    return [mono(library.sound(plan)) for plan in tqdm(plans, desc=f"Making {mode}", unit="track")]
 
 
 def recorded(folder: Path, seed: int) -> list[np.ndarray]:
@@ -64,10 +63,6 @@ def played(soundfont: Path, seed: int) -> list[np.ndarray]:
 
 def varied(sounds: list[np.ndarray], dice: np.random.Generator) -> np.ndarray:
     """A crop of one of the sounds [T], at another pitch, its peak at 1."""
-    import torch
-
-    from audiocraft.data.audio_utils import convert_audio
-
     sound = sounds[int(dice.integers(len(sounds)))]
     # Rates in steps of 800 Hz: the ratio stays small, as resampling needs.
     played_at = 800 * round(RATE / 800 * 2 ** (float(dice.uniform(-SEMITONES, SEMITONES)) / 12))
@@ -97,10 +92,6 @@ def make(out: Path, minutes: float, seed: int, recordings: Path | None, soundfon
     Raises:
         UserError: no fluidsynth, no such soundfont, too few recordings, a full disk.
     """
-    import soundfile
-
-    from audiocraft.utils.files import atomic_path
-
     count = round(60 * minutes / SECONDS)
     places = [out / ("valid" if n % 50 == 0 else "train") / f"crop_{n:05d}.wav" for n in range(count)]
     missing = [number for number, place in enumerate(places) if not place.is_file()]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from audiocraft.utils.tables import cell
+
 ACCENT, SECOND, INK = "#7ee0c3", "#f2a65a", "#c8d3dc"
 TEMPLATE = Path(__file__).with_suffix(".html")
 # Rows of the table of measures: keys of `sound --json`, what they mean, decimals.
@@ -63,7 +65,7 @@ class Page:
 
 def write_page(page: Page, path: Path) -> None:
     """Write the page; the clips' files must lie in or below its folder."""
-    from audiocraft.utils.files import atomic_path
+    from audiocraft.utils.files import write_text
 
     sections = "\n".join(_section(section, path.parent) for section in page.sections)
     text = TEMPLATE.read_text(encoding="utf-8")
@@ -82,8 +84,7 @@ def write_page(page: Page, path: Path) -> None:
         "commands": html.escape("\n".join(page.commands)),
     }.items():
         text = text.replace("{{" + name + "}}", value)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _section(section: Section, folder: Path) -> str:
@@ -132,15 +133,9 @@ def measures_table(measured: dict[str, tp.Any]) -> list[list[str]]:
         return group[key] if key in group else group["median"][key]
 
     rows = [
-        [text, *(number(value(group, key), decimals) for group in measured.values())]
-        for key, text, decimals in MEASURES
+        [text, *(cell(value(group, key), decimals) for group in measured.values())] for key, text, decimals in MEASURES
     ]
     return [["", *measured], *rows]
-
-
-def number(value: float | None, decimals: int = 2) -> str:
-    """As it stands on the page."""
-    return "–" if value is None else f"{value:.{decimals}f}"
 
 
 def copied_text(measured: dict[str, tp.Any]) -> str:

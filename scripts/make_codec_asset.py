@@ -12,7 +12,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+from omegaconf import OmegaConf
 from told import tell
+
+from audiocraft import __version__
+from audiocraft.checkpoints.checkpoint import load_checkpoint, resolve_checkpoint_path
+from audiocraft.checkpoints.configs import package_config
+from audiocraft.checkpoints.packages import is_codec
+from audiocraft.checkpoints.weights import select_state, write_safetensors
+from audiocraft.errors import UserError
+from audiocraft.utils.files import atomic_path, read_json, write_json, write_text
+from audiocraft.utils.hub import is_hub_id
 
 MODEL_KEYS = ("solver", "sample_rate", "channels", "compression_model", "encodec", "seanet", "spectral", "rvq")
 _MOST_RUNS = 20  # that may have gone on from each other
@@ -32,20 +43,6 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path 
     Raises:
         UserError: no such run or state, not a codec, or `before` tells of no training.
     """
-    import json
-
-    import torch
-    from omegaconf import OmegaConf
-    from safetensors.torch import save
-
-    from audiocraft import __version__
-    from audiocraft.checkpoints.checkpoint import load_checkpoint, resolve_checkpoint_path
-    from audiocraft.checkpoints.configs import package_config
-    from audiocraft.checkpoints.packages import is_codec
-    from audiocraft.checkpoints.weights import select_state
-    from audiocraft.errors import UserError
-    from audiocraft.utils.files import atomic_path
-
     path = resolve_checkpoint_path(run)
     if path is None:
         raise UserError(f"{run} leads to no checkpoint; give a run's signature, folder or .th file")
@@ -80,11 +77,9 @@ def make_asset(run: str, out: Path, state: str | None, dtype: str, before: Path 
     # The model alone: where somebody's audio and runs lay is no part of it.
     model_cfg = OmegaConf.masked_copy(cfg, [key for key in MODEL_KEYS if key in cfg])
     with atomic_path(out / "model.safetensors") as file:
-        file.write_bytes(save(tensors, metadata={"format": "pt"}))
-    with atomic_path(out / "config.yaml") as file:
-        file.write_text(OmegaConf.to_yaml(model_cfg, resolve=True), encoding="utf-8")
-    with atomic_path(out / "training.json") as file:
-        file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        write_safetensors(tensors, file)
+    write_text(out / "config.yaml", OmegaConf.to_yaml(model_cfg, resolve=True))
+    write_json(out / "training.json", facts, indent=1)
     size = (out / "model.safetensors").stat().st_size / 1e6
     return [f"{chosen} weights after {facts['steps']} steps of {path}", f"written to {out} ({size:.1f} MB)"]
 
@@ -95,12 +90,8 @@ def trainings(path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: it is not one.
     """
-    import json
-
-    from audiocraft.errors import UserError
-
     try:
-        last = json.loads(path.read_text(encoding="utf-8"))
+        last = read_json(path)
         earlier = last.pop("before", [])
         assert "history" in last
     except (OSError, ValueError, AttributeError, TypeError, AssertionError):
@@ -118,10 +109,6 @@ def updates_done(checkpoint: dict[str, Any]) -> int:
 
 def begun_with(cfg: Any) -> list[str]:
     """What a run went on from, and what that went on from, as long as its run is there; of paths only the last part."""
-    from audiocraft.checkpoints.checkpoint import load_checkpoint, resolve_checkpoint_path
-    from audiocraft.checkpoints.configs import package_config
-    from audiocraft.errors import UserError
-
     names: list[str] = []
     while (name := cfg.get("continue_from")) and len(names) < _MOST_RUNS:
         names.append(_without_place(str(name)))
@@ -136,8 +123,6 @@ def begun_with(cfg: Any) -> list[str]:
 
 
 def _without_place(name: str) -> str:
-    from audiocraft.utils.hub import is_hub_id
-
     if cached := re.search(r"models--([\w.-]+?)--([\w.-]+)", name):  # a folder of the hub's cache
         return f"{cached[1]}/{cached[2]}"
     prefix, bare = name.startswith("//pretrained/") * "//pretrained/", name.removeprefix("//pretrained/")

@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Callable, Iterable
 
+from audiocraft.errors import UserError
+
 
 def tell(work: Callable[[], Iterable[str]]) -> int:
     """Print the lines that `work` returns. The exit status: 0, or 2 where it raises UserError, told on stderr."""
-    from audiocraft.errors import UserError
-
     try:
         print("\n".join(work()))
     except UserError as error:

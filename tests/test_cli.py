@@ -29,7 +29,18 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    for command in ("train", "export", "generate", "stream", "sound", "tune", "manifest", "material", "codec"):
+    for command in (
+        "train",
+        "export",
+        "generate",
+        "stream",
+        "sound",
+        "novelty",
+        "tune",
+        "manifest",
+        "material",
+        "codec",
+    ):
         assert command in done.stdout
 
 

@@ -25,6 +25,7 @@ OUR_KEYS = (
     "dora",  # where this machine keeps its runs, and which of our keys leave the signature alone
     "init_from_codec",
     "logging.progress",
+    "optim.accumulate",
     "optim.muon",
     "tokens.cache",
     "tokens.corruption",

@@ -74,11 +74,7 @@ def tell(skipped: tp.Sequence[tuple[str, str]]) -> None:
 
 def write_record(path: Path, facts: dict[str, tp.Any]) -> None:
     """Write plain values as JSON, with the version that found them."""
-    import json
-
     from .. import __version__
-    from ..utils.files import atomic_path
+    from ..utils.files import write_json
 
-    with atomic_path(path) as temporary:
-        text = json.dumps({"version": __version__, **facts}, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_json(path, {"version": __version__, **facts}, indent=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from ..errors import UserError
-from . import options
+from . import audio_files, options
 from .codec_bend import bend
 from .codec_train import train
 
@@ -95,7 +95,7 @@ def evaluate(
         from ..metrics.codec_figure import draw, take_excerpt
 
         facts = {"seconds_per_file": seconds, "device": str(where), "threads": torch.get_num_threads()}
-        write_record(out / RECORD, result, folder, facts)
+        audio_files.write_record(out / RECORD, _record(result, folder) | facts)
         draw(result, take_excerpt(result, coders, device=where), out / "eval.png")
         typer.echo(f"\n{out / RECORD}\n{out / 'eval.png'}")
 
@@ -118,16 +118,8 @@ def check_replaced(path: Path, codec: str, replace: bool) -> None:
         raise UserError(f"{path} holds the evaluation of {other}; give another --out, or --replace")
 
 
-def write_record(path: Path, evaluation: "Evaluation", folder: Path, facts: dict[str, tp.Any]) -> None:
-    """Write an evaluation as JSON, its files by their path within `folder`.
-
-    Raises:
-        UserError: the place cannot be written, or the disk is full.
-    """
-    import json
-
-    from .. import __version__
-    from ..utils.files import atomic_path
+def _record(evaluation: "Evaluation", folder: Path) -> dict[str, tp.Any]:
+    """An evaluation as plain values, its files by their path within `folder`."""
 
     def inside(file: str) -> str:
         return Path(file).relative_to(folder).as_posix() if Path(file).is_relative_to(folder) else file
@@ -136,20 +128,15 @@ def write_record(path: Path, evaluation: "Evaluation", folder: Path, facts: dict
     for score in scores:
         for file in score["files"]:
             file["file"] = inside(file["file"])
-    record = {
+    return {
         "codec": evaluation.scores[0].name,
         "folder": folder.resolve().name,
         "seconds": round(evaluation.seconds, 2),
         "sample_rate": evaluation.sample_rate,
         "channels": evaluation.channels,
-        **facts,
-        "version": __version__,
         "scores": scores,
         "skipped": [{"file": inside(file), "reason": reason} for file, reason in evaluation.skipped],
     }
-    with atomic_path(path) as temporary:
-        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def labels(names: tp.Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ import typer
 
 from ..errors import UserError
 from . import options
+from .audio_files import find_audio
 
 if tp.TYPE_CHECKING:
     import torch
@@ -86,7 +87,9 @@ def bend(
     from ..utils.device import codec_device
     from .takes import check_folder
 
-    files = _find_files(source)
+    files = [str(source)] if source.is_file() else find_audio(source)
+    if not files:
+        raise UserError(f"{source} holds nothing but runs and takes made here; give a folder of other audio")
     options.check_seconds("--start", start, "from 0")
     options.check_seconds("--duration", duration)
     where = codec_device(device)
@@ -118,25 +121,6 @@ class _Job(tp.NamedTuple):
     facts: dict[str, tp.Any]
 
 
-def _find_files(source: Path) -> list[Path]:
-    from ..data.scan import scan_folder
-    from ..environment import AudioCraftEnvironment
-    from .folder import without_own_work
-
-    if not source.is_dir():
-        if not source.exists():
-            raise UserError(f"there is no file or folder {source}; give the audio to bend")
-        return [source]
-    report = scan_folder(source, resolve=True, shortest=0)
-    if report.skipped:
-        typer.echo("\n".join(report.lines()))
-    root = source.resolve()
-    meta = without_own_work(report.meta, root, AudioCraftEnvironment.get_dora_dir().resolve())
-    if not meta:
-        raise UserError(f"{source} holds nothing but runs and takes made here; give a folder of other audio")
-    return [Path(item.path) for item in meta]
-
-
 def _fingerprint(codec: str) -> str | None:
     """What tells its weights apart; None for the debug codec, which has no file."""
     from ..checkpoints.packages import codec_package
@@ -145,7 +129,7 @@ def _fingerprint(codec: str) -> str | None:
     return None if codec.endswith("debug_compression_model") else fingerprint(codec_package(codec)["path"])
 
 
-def _bend_all(files: list[Path], job: _Job, alone: bool) -> None:
+def _bend_all(files: list[str], job: _Job, alone: bool) -> None:
     """Bend each file; of several, those that cannot be read are told of and left out."""
     from ..data.audio import UnreadableAudio
 
@@ -164,7 +148,7 @@ def _bend_all(files: list[Path], job: _Job, alone: bool) -> None:
         raise UserError(f"none of the {len(files)} files could be bent ({failed[0]}); give other audio")
 
 
-def _read(path: Path, job: _Job) -> tuple["torch.Tensor", dict[str, tp.Any]]:
+def _read(path: str, job: _Job) -> tuple["torch.Tensor", dict[str, tp.Any]]:
     """Audio [1, C, T] as the codec takes it, and what it was."""
     from torch.nn import functional as F
 
@@ -178,11 +162,11 @@ def _read(path: Path, job: _Job) -> tuple["torch.Tensor", dict[str, tp.Any]]:
     wav = convert_audio(given, sample_rate, job.codec.sample_rate, job.codec.channels)
     # Of a few samples at a high rate nothing may be left.
     wav = F.pad(wav, (0, max(0, 1 - wav.shape[-1])))
-    facts = {"file": str(path), "start": job.start, "seconds": given.shape[-1] / sample_rate}
+    facts = {"file": path, "start": job.start, "seconds": given.shape[-1] / sample_rate}
     return wav[None], {**facts, "sample_rate": sample_rate, "channels": given.shape[0]}
 
 
-def _bend_file(path: Path, wav: "torch.Tensor", source: dict[str, tp.Any], job: _Job) -> None:
+def _bend_file(path: str, wav: "torch.Tensor", source: dict[str, tp.Any], job: _Job) -> None:
     import dataclasses
 
     import torch
@@ -227,12 +211,12 @@ def _options(recipe: "Recipe", amount: float) -> list[str]:
     return [text for option, value in recipe for text in (f"--{option}", value)] + ["--amount", str(amount)]
 
 
-def _command(path: Path, seed: int, options: list[str], job: _Job) -> str:
+def _command(path: str, seed: int, options: list[str], job: _Job) -> str:
     """The command that makes this take again."""
     import shlex
 
     stretch = ["--start", str(job.start)] if job.start else []
     stretch += ["--duration", str(job.duration)] if job.duration is not None else []
-    words = ["python", "-m", "audiocraft", "codec", "bend", str(path), "--codec", job.facts["codec"]]
+    words = ["python", "-m", "audiocraft", "codec", "bend", path, "--codec", job.facts["codec"]]
     words += ["--buzz"] if job.facts.get("buzz") else []
     return shlex.join([*words, "--seed", str(seed), *options, *stretch])

@@ -54,7 +54,8 @@ def export(
     """Write a run as a model folder that plays here and in audiocraft, or a model in another layout."""
     knobs = _knobs(sampling)
     if format == "onnx":
-        _export_player(model, out, quantize or "int8", state, epoch, replace, knobs)
+        how = {"quantize": quantize or "int8", "state": state, "epoch": epoch, "replace": replace, "sampling": knobs}
+        _export_player(model, out, **how)
         return
 
     from ..models.export import FORMATS, export_model
@@ -94,15 +95,7 @@ def _knobs(text: str | None) -> dict[str, float]:
     return knobs
 
 
-def _export_player(
-    model: str,
-    out: Path,
-    quantize: str,
-    state: str | None,
-    epoch: int | None,
-    replace: bool,
-    knobs: dict[str, float],
-) -> None:
+def _export_player(model: str, out: Path, **how: tp.Any) -> None:
     try:
         from ..onnx_player.export import export_named_player
     except ModuleNotFoundError as error:
@@ -110,7 +103,7 @@ def _export_player(
             raise
         raise UserError("--format onnx needs the package onnx; run: pip install onnx onnxruntime") from error
 
-    folder = export_named_player(model, out, quantize, state, epoch, replace, knobs)
+    folder = export_named_player(model, out, **how)
     size = sum(file.stat().st_size for file in folder.glob("*.weights")) / 2**20
     typer.echo(f"{folder}: {size:.1f} MiB")
     player = shlex.quote(str(folder / "player.py"))

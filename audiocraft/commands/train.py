@@ -71,13 +71,12 @@ def train(
     device: options.Device = "auto",
 ) -> object:
     """Train a model on a folder of audio. The same command again resumes, after Ctrl-C too."""
-    recipe = ["solver=musicgen/micro_32khz"]
     if start is None:
         scale = scale or "micro"
-        recipe += _anew(scale, codec)
+        recipe = _anew(scale, codec)
     else:
         scale, begin = _from(start, scale, codec, overrides or [])
-        recipe += begin
+        recipe = ["solver=musicgen/micro_32khz", *begin]
     if epochs is not None:
         recipe.append(f"optim.epochs={epochs}")
     if device != "auto":
@@ -92,12 +91,18 @@ def train(
     return result
 
 
+def recipe_of(scale: str) -> list[str]:
+    """Overrides that train a model of that scale from nothing."""
+    from ..utils.overrides import quote
+
+    return ["solver=musicgen/micro_32khz", f"model/lm/model_scale={quote(scale)}", *_RECIPES.get(scale, ())]
+
+
 def _anew(scale: str, codec: str | None) -> list[str]:
     """Overrides for a model of that scale."""
     from ..utils.overrides import quote
 
-    recipe = [f"model/lm/model_scale={quote(scale)}"]
-    recipe += _RECIPES.get(scale, ())
+    recipe = recipe_of(scale)
     if codec is not None:
         recipe.append(f"compression_model_checkpoint={quote(codec)}")
     return recipe

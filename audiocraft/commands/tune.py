@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from ..errors import UserError
+from ..utils.tables import cell, text_table
 from . import options
 from .audio_files import check_file, find_audio, listening, tell, write_record
 
@@ -136,15 +137,9 @@ def _table(trials: "list[Trial]") -> str:
     """One line a setting, the material above them."""
     from ..metrics.tuning import written
 
-    rows: list[tuple[str, float | None, Figures]] = [("material", None, trials[0].material)]
-    rows += [(written(trial.sampling), trial.score, trial.figures) for trial in trials]
-    width = max(len(name) for name, *_ in rows)
+    def row(name: str, score: float | None, values: "Figures") -> list[str]:
+        return [name, cell(score), *(cell(values[key], decimals) for key, decimals in _COLUMNS.items())]
 
-    def text(value: float | None, decimals: int) -> str:
-        return f"{'–' if value is None else f'{value:.{decimals}f}':>10}"
-
-    lines = [" " * width + "".join(f" {head:>10}" for head in ("score", *_COLUMNS))]
-    for name, score, values in rows:
-        cells = [text(score, 2), *(text(values[key], decimals) for key, decimals in _COLUMNS.items())]
-        lines.append(" ".join([f"{name:{width}}", *cells]))
-    return "\n".join(lines)
+    rows = [row("material", None, trials[0].material)]
+    rows += [row(written(trial.sampling), trial.score, trial.figures) for trial in trials]
+    return text_table(["", "score", *_COLUMNS], rows, least=10, gap=1)

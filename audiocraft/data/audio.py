@@ -224,18 +224,9 @@ def audio_write(
         )
     if not torch.isfinite(wav).all():
         raise UserError(f"{path} was not written: the audio holds NaN or infinite samples; the model has diverged")
-    wav = normalize_audio(
-        wav,
-        normalize,
-        strategy,
-        peak_clip_headroom_db,
-        rms_headroom_db,
-        loudness_headroom_db,
-        loudness_compressor,
-        log_clipping=log_clipping,
-        sample_rate=sample_rate,
-        stem_name=str(path),
-    )
+    headrooms = (peak_clip_headroom_db, rms_headroom_db, loudness_headroom_db)
+    more = {"loudness_compressor": loudness_compressor, "log_clipping": log_clipping}
+    wav = normalize_audio(wav, normalize, strategy, *headrooms, **more, sample_rate=sample_rate, stem_name=str(path))
     if not make_parent_dir and not path.parent.is_dir():
         raise UserError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
     _encode(path, wav, sample_rate, format, mp3_rate, ogg_rate)

@@ -74,10 +74,6 @@ class SpanFile(io.RawIOBase):
         """True."""
         return True
 
-    def tell(self) -> int:
-        """Place in the bytes."""
-        return self._place
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a place in the bytes."""
         length = len(self._span.head) + self._span.end - self._span.begin

@@ -13,7 +13,6 @@ die at any moment see it whole or not at all, and an entry that got damaged is c
 
 import hashlib
 import io
-import json
 import logging
 import struct
 import time
@@ -27,7 +26,7 @@ import torch
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..utils.files import atomic_path, read_json
+from ..utils.files import atomic_path, read_json, write_json
 from .audio import UnreadableAudio, audio_blocks, audio_info
 from .audio_utils import convert_audio
 
@@ -163,8 +162,7 @@ class FileIndex:
         """Write what was learned since the last time."""
         if self._new:
             merged = {**self._load(), **self._new}
-            with atomic_path(self.path) as temporary:
-                temporary.write_text(json.dumps(merged, indent=0))
+            write_json(self.path, merged, indent=0)
             self._new = {}
 
 
@@ -328,8 +326,7 @@ class TokenCache:
                 "codebooks": model.num_codebooks,
                 "cardinality": model.cardinality,
             }
-            with atomic_path(path) as temporary:
-                temporary.write_text(json.dumps(facts, indent=2) + "\n")
+            write_json(path, facts)
 
 
 def _checksum(codes: np.ndarray, num_samples: int) -> bytes:

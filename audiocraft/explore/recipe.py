@@ -19,6 +19,9 @@ Recipe = list[tuple[str, str]]
 
 # Fewer frames than these change nothing.
 _LEAST_FRAMES = {"shuffle": 1, "hold": 2, "stutter": 1, "reverse": 2}
+# What a recipe that is drawn takes one of.
+_DRAWN_LENGTHS = {"shuffle": ("0.06", "0.12", "0.25", "0.5"), "hold": ("2f", "4f", "8f", "0.25", "0.5")}
+_DRAWN_LENGTHS |= {"stutter": ("2f", "0.08", "0.16", "0.32"), "reverse": ("all", "0.12", "0.25", "1")}
 
 
 @dataclass(frozen=True)
@@ -69,14 +72,8 @@ def bend_codes(
                 codes = bend.drop(codes, books, amount, generator)
             case Bend("swap"):
                 codes = bend.swap(codes, books[0], books[1], amount, generator)
-            case Bend("shuffle", frames=int(frames)):
-                codes = bend.shuffle(codes, frames, books, amount, generator)
-            case Bend("hold", frames=int(frames)):
-                codes = bend.hold(codes, frames, books, amount, generator)
-            case Bend("stutter", frames=int(frames)):
-                codes = bend.stutter(codes, frames, books, amount, generator)
-            case Bend("reverse"):
-                codes = bend.reverse(codes, each.frames, books, amount, generator)
+            case Bend("shuffle" | "hold" | "stutter" | "reverse"):
+                codes = getattr(bend, each.option)(codes, each.frames, books, amount, generator)
             case Bend("permute-codes"):
                 codes = bend.permute_codes(codes, books, cardinality, amount, generator)
             case Bend("rate", speed=float(speed)):
@@ -127,14 +124,8 @@ def random_recipe(codebooks: int, generator: torch.Generator) -> tuple[Recipe, f
                 value = f"{first}:{second}"
             case "permute-codes":
                 value = some().removeprefix("@") or "all"
-            case "shuffle":
-                value = pick(["0.06", "0.12", "0.25", "0.5"]) + some()
-            case "hold":
-                value = pick(["2f", "4f", "8f", "0.25", "0.5"]) + some()
-            case "stutter":
-                value = pick(["2f", "0.08", "0.16", "0.32"]) + some()
-            case _:
-                value = pick(["all", "0.12", "0.25", "1"]) + some()
+            case option:
+                value = pick(_DRAWN_LENGTHS[option]) + some()
         recipe.append((options[which], value))
     return recipe, float(pick(["0.3", "0.5", "0.7", "1"]))
 

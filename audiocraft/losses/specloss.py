@@ -158,16 +158,7 @@ class MultiScaleMelSpectrogramLoss(nn.Module):
         self.total = sum(alpha + 1 for alpha in self.alphas) if normalized else 1.0
         self.melspecs = nn.ModuleList(
             MelSpectrogramWrapper(
-                size,
-                size // 4,
-                size,
-                n_mels,
-                sample_rate,
-                f_min,
-                f_max,
-                log=True,
-                normalized=normalized,
-                floor_level=floor_level,
+                size, size // 4, size, n_mels, sample_rate, f_min, f_max, True, normalized, floor_level
             )
             for size in sizes
         )

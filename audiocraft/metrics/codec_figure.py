@@ -1,6 +1,5 @@
 """A picture of an evaluation: one excerpt as each codec gives it back, and what was measured as bars."""
 
-import io
 import typing as tp
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,8 @@ import torch
 
 from ..data.audio import audio_read
 from ..data.audio_utils import convert_audio
-from ..utils.files import atomic_path
+from ..utils.figures import save_png
+from ..utils.tables import cell
 from .codec_eval import SILENCE, Evaluation, Score
 from .coders import Coder
 from .hearing import magnitudes
@@ -72,9 +72,7 @@ def draw(evaluation: Evaluation, excerpt: Excerpt, out: str | Path) -> None:
     Raises:
         UserError: `out` cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from PIL import Image
 
     columns = 2
     rows = -(-len(excerpt.waves) // columns)
@@ -92,11 +90,7 @@ def draw(evaluation: Evaluation, excerpt: Excerpt, out: str | Path) -> None:
     for axis, (key, title) in zip(panels, _PANELS.items()):
         _draw_bars(axis, scores, key, title)
     panels[0].invert_yaxis()
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    with atomic_path(out) as file:
-        # Noise hardly compresses: a palette makes a file that is small enough to travel with a codec.
-        Image.open(buffer).convert("RGB").quantize(96).save(file, format="PNG", optimize=True)
+    save_png(figure, out)
 
 
 def _draw_spectrograms(axes: tp.Any, excerpt: Excerpt) -> None:
@@ -146,9 +140,8 @@ def _draw_bars(axis: "Axes", scores: tp.Sequence[Score], key: str, title: str) -
     low, high = axis.get_xlim()
     axis.set_xlim(low - 0.3 * (high - low) * (low < 0), high + 0.18 * (high - low))
     for place, value in zip(places, values):
-        text = "–" if value is None else f"{value:.2f}"
         axis.annotate(
-            text,
+            cell(value),
             (value or 0.0, place),
             xytext=(3 if (value or 0.0) >= 0 else -3, 0),
             textcoords="offset points",

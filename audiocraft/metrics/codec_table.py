@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..utils.tables import cell, text_table
 from .codec_eval import Evaluation, FileScore, Score
 
 # So many frames per entry show an entropy to within a few hundredths of a bit; fewer show too little of it.
@@ -33,9 +34,9 @@ def table(evaluation: Evaluation, threads: int, device: str) -> str:
     )
     sections = [
         head,
-        "\n".join([*_file_rows(first, names, rates), "", *_score_rows(evaluation.scores, rates), *_LEGEND]),
+        f"{_file_table(first, names, rates)}\n\n{_score_table(evaluation.scores, rates)}\n" + "\n".join(_LEGEND),
+        _codebook_table([score for score in codecs if score.kind == "codec"]),
     ]
-    sections += ["\n".join(_codebook_rows([score for score in codecs if score.kind == "codec"]))]
     if evaluation.skipped:
         sections.append("\n".join(["skipped:", *(f"  {path}: {reason}" for path, reason in evaluation.skipped)]))
     return "\n\n".join(sections)
@@ -47,65 +48,54 @@ def _short_names(paths: Sequence[str]) -> list[str]:
     return [path if names.count(name) > 1 else name for name, path in zip(names, paths)]
 
 
-def _file_rows(score: Score, names: Sequence[str], rates: Sequence[int]) -> list[str]:
-    width = max(len(score.name), *(len(name) for name in names), 4)
-    lines = [f"{score.name:{width}}  {'seconds':>8}{_heads(rates)} {'kb/s':>8}"]
-    for name, file in zip(names, score.files):
-        lines.append(f"{name:{width}}  {file.seconds:8.1f}{_cells(file, rates)} {_kbps(file.bits_per_second):>8}")
-    total = sum(file.seconds for file in score.files) / len(score.files)
-    lines.append(f"{'mean':{width}}  {total:8.1f}{_cells(score, rates)} {_kbps(score.mean('bits_per_second')):>8}")
-    return lines
+def _file_table(score: Score, names: Sequence[str], rates: Sequence[int]) -> str:
+    rows = [
+        [name, cell(file.seconds, 1), *_cells(file, rates), _kbps(file.bits_per_second)]
+        for name, file in zip(names, score.files)
+    ]
+    seconds = sum(file.seconds for file in score.files) / len(score.files)
+    rows.append(["mean", cell(seconds, 1), *_cells(score, rates), _kbps(score.mean("bits_per_second"))])
+    return text_table([score.name, "seconds", *_heads(rates), "kb/s"], rows, least=8, gap=1)
 
 
-def _score_rows(scores: Sequence[Score], rates: Sequence[int]) -> list[str]:
-    width = max(len(score.name) for score in scores)
-    lines = [f"{'means over files':{width}} {_heads(rates)} {'kb/s':>13} {'encode':>8} {'decode':>8}"]
+def _score_table(scores: Sequence[Score], rates: Sequence[int]) -> str:
+    rows = []
     for score in scores:
         rate = _kbps(score.bits_per_second)
         if score.nominal_bits_per_second is not None:
             rate += f" ({_kbps(score.nominal_bits_per_second)})"
-        speeds = "".join(f" {_speed(score.speed(way)):>8}" for way in ("encode", "decode"))
-        lines.append(f"{score.name:{width}} {_cells(score, rates)} {rate:>13}{speeds}")
-    return lines
+        rows.append([score.name, *_cells(score, rates), rate, *(cell(score.speed(w), 1) for w in ("encode", "decode"))])
+    return text_table(["means over files", *_heads(rates), "kb/s", "encode", "decode"], rows, least=8, gap=1)
 
 
-def _codebook_rows(scores: Sequence[Score]) -> list[str]:
-    width = max(len(score.name) for score in scores)
-    lines = [f"{'codebooks':{width}}  {'no.':>3} {'entries hit':>20} {'perplexity':>10} {'bits':>5} {'top entry':>9}"]
+def _codebook_table(scores: Sequence[Score]) -> str:
+    rows = []
     for score in scores:
-        for number, one in enumerate(score.codebooks, start=1):
+        for no, one in enumerate(score.codebooks, start=1):
             hit = f"{one.used} of {one.bins} ({100 * one.used / one.bins:.0f} %)"
-            lines.append(
-                f"{score.name:{width}}  {number:3} {hit:>20} {one.perplexity:10.0f} {one.bits:5.2f} "
-                f"{100 * one.top_share:7.1f} %"
-            )
-        bins = score.codebooks[0].bins
-        if score.frames < _FRAMES_PER_ENTRY * bins:
-            lines.append(
-                f"{score.name}: {score.frames} frames are few for {bins} entries, so entries hit, perplexity and bits "
-                "come out too low; measure more audio"
-            )
-    return lines
+            bits = [cell(one.perplexity, 0), cell(one.bits), f"{100 * one.top_share:.1f} %"]
+            rows.append([score.name, str(no), hit, *bits])
+    few = [
+        f"{score.name}: {score.frames} frames are few for {bins} entries, so entries hit, perplexity and bits come out "
+        "too low; measure more audio"
+        for score in scores
+        if score.frames < _FRAMES_PER_ENTRY * (bins := score.codebooks[0].bins)
+    ]
+    heads = ["codebooks", "no.", "entries hit", "perplexity", "bits", "top entry"]
+    return "\n".join([text_table(heads, rows), *few])
 
 
-def _heads(rates: Sequence[int]) -> str:
-    return "".join(
-        f" {head:>8}" for head in (*_HEADS.values(), *(f"hum {rate}" for rate in rates), *_LAST_HEADS.values())
-    )
+def _heads(rates: Sequence[int]) -> list[str]:
+    return [*_HEADS.values(), *(f"hum {rate}" for rate in rates), *_LAST_HEADS.values()]
 
 
-def _cells(score: Score | FileScore, rates: Sequence[int]) -> str:
+def _cells(score: Score | FileScore, rates: Sequence[int]) -> list[str]:
     """A file's measures, or the means over files."""
     of = score.mean if isinstance(score, Score) else lambda key: getattr(score, key)
     hums = score.hums() if isinstance(score, Score) else score.hum_db
     values = [*map(of, _HEADS), *map(hums.get, rates), *map(of, _LAST_HEADS)]
-    digits = [2] * len(_HEADS) + [1] * len(rates) + [3, 2]
-    return "".join(f" {'–' if value is None else f'{value:.{d}f}':>8}" for value, d in zip(values, digits))
+    return list(map(cell, values, [2] * len(_HEADS) + [1] * len(rates) + [3, 2]))
 
 
 def _kbps(bits_per_second: float | None) -> str:
-    return "–" if bits_per_second is None else f"{bits_per_second / 1000:.2f}"
-
-
-def _speed(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+    return cell(bits_per_second and bits_per_second / 1000)

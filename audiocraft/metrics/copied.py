@@ -20,6 +20,15 @@ _NOWHERE = -1  # no code: keeps the items of a material apart
 _BATCH = 1 << 21  # codes compared at once
 
 
+class Closest(tp.NamedTuple):
+    """Of each window of a take the closest of a material: how like they are (1: the same), in which item it lies (-1
+    where there is none), and at which of its frames it begins."""
+
+    likeness: np.ndarray  # float [windows]
+    item: np.ndarray  # int [windows]
+    frame: np.ndarray  # int [windows]
+
+
 class Material:
     """Codes of a material, indexed once to look up many takes in.
 
@@ -34,7 +43,10 @@ class Material:
             raise ValueError(f"window {window} must be 1 or more, agreement {agreement} above 0 and up to 1")
         self.window, self.needed = window, math.ceil(agreement * window - 1e-9)
         gap = np.full(window, _NOWHERE)
-        self._codes = np.concatenate([gap, *(part for item in codes for part in (_first(item), gap))]).astype(np.int32)
+        items = [_first(item) for item in codes]
+        self._codes = np.concatenate([gap, *(part for item in items for part in (item, gap))]).astype(np.int32)
+        # Of each item where it begins among them; there is a gap before the first.
+        self._begins = window + np.cumsum([0, *(len(item) + window for item in items)])
         self._base = int(self._codes.max()) + 2
         # Frames in a row that must agree; not more than fit into 63 bits.
         run = math.ceil(self.needed / (window - self.needed + 1))
@@ -46,24 +58,38 @@ class Material:
     def found(self, codes: Codes) -> np.ndarray:
         """Which windows of a take's codes [K, F] or [F] are the same as the material somewhere: bool [F - window + 1],
         one for each frame that a window begins at; [0] for a take shorter than a window."""
+        return self.closest(codes).item >= 0
+
+    def closest(self, codes: Codes) -> "Closest":
+        """Of each window of a take's codes [K, F] or [F] the window of the material with most frames the same, where
+        that is the share `agreement` or more; likeness is the share."""
         take = _first(codes).astype(np.int32)
         # Codes that the material has not, and holes, are all alike: they equal nothing.
         take[(take < 0) | (take > self._base - 2)] = self._base - 1
-        starts = len(take) - self.window + 1
-        found = np.zeros(max(0, starts), dtype=bool)
-        if starts < 1:
-            return found
-        shifts = self._shifts(take)
+        starts = max(0, len(take) - self.window + 1)
+        most, place = np.zeros(starts, dtype=np.int32), np.zeros(starts, dtype=np.int64)
+        shifts = self._shifts(take) if starts else np.zeros(0, dtype=np.int64)
         # The take lies against the material at each shift; beyond its ends is nothing.
         beyond = np.full(len(take), _NOWHERE, dtype=np.int32)
         places = np.lib.stride_tricks.sliding_window_view(np.concatenate([beyond, self._codes, beyond]), len(take))
-        for part in np.array_split(shifts, -(-len(shifts) * len(take) // _BATCH) or 1):
+        for part in np.array_split(shifts, -(-len(shifts) * len(take) // _BATCH) or 1) if len(shifts) else ():
             same = (places[part + len(take)] == take).cumsum(1, dtype=np.int32)
             same = np.pad(same, ((0, 0), (1, 0)))
-            found |= (same[:, self.window :] - same[:, : -self.window] >= self.needed).any(0)
-            if found.all():
+            same = same[:, self.window :] - same[:, : -self.window]
+            best = same.argmax(0)
+            count = same[best, np.arange(starts)]
+            more = count > most
+            most[more], place[more] = count[more], (part[best] + np.arange(starts))[more]
+            if (most == self.window).all():
                 break
-        return found
+        # A window may begin before its item or end behind it, where the rest is enough.
+        item = np.searchsorted(self._begins, place + self.window - 1, side="right") - 1
+        enough = most >= self.needed
+        return Closest(
+            np.where(enough, most / self.window, 0.0),
+            np.where(enough, item, -1),
+            np.where(enough, (place - self._begins[item]).clip(0), 0),
+        )
 
     def _shifts(self, take: np.ndarray) -> np.ndarray:
         """Where the take may begin in the material so that some window agrees."""

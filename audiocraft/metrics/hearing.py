@@ -2,7 +2,7 @@
 at its own rates, whether attacks are where they were.
 
 Each is measured on the mix of the channels. The sums take a signal clip by clip and tell of the whole, see `sums`;
-one clip gives exactly what the functions give. None means that the reference has nothing to say: no tones, no sound.
+of one clip they are its measure. None means that the reference has nothing to say: no tones, no sound.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from ..utils.rhythm import onset_curve
 from .sums import Moments
 
 PITCH_BAND = (60.0, 4000.0)  # Hz
@@ -121,27 +120,6 @@ class OnsetSums(Moments):
         if not reference > 1e-9:
             return None
         return product / (reference * estimate) ** 0.5 if estimate > 0 else 0.0
-
-
-def pitch_kept(estimate: torch.Tensor, reference: torch.Tensor, sample_rate: int) -> float | None:
-    """As `PitchSums`, of waves [C, T]."""
-    sums = PitchSums()
-    sums.add(strongest_peaks(estimate, sample_rate), strongest_peaks(reference, sample_rate))
-    return sums.value()
-
-
-def hum(estimate: torch.Tensor, reference: torch.Tensor, sample_rate: int, rate: float) -> float | None:
-    """As `HumSums`, of waves [C, T] at a rate in Hz."""
-    sums = HumSums()
-    sums.add(power_spectrum(estimate, sample_rate), power_spectrum(reference, sample_rate))
-    return sums.value(rate)
-
-
-def onset_correlation(estimate: torch.Tensor, reference: torch.Tensor, sample_rate: int) -> float | None:
-    """As `OnsetSums`, of waves [C, T]."""
-    sums = OnsetSums()
-    sums.add(*(torch.from_numpy(onset_curve(wav, sample_rate))[None] for wav in (estimate, reference)))
-    return sums.value()
 
 
 def magnitudes(wav: torch.Tensor, size: int, hop: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..utils.files import atomic_path
+from ..utils.figures import save_png
 from .hearing import magnitudes
 from .sound import MEASURES, SoundReport
 from .sound_features import RATE
@@ -34,7 +34,6 @@ def draw(report: SoundReport, strips: Strips, out: str | Path) -> None:
     Raises:
         UserError: `out` cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     shown = {name: list(waves)[:STRIPS] for name, waves in strips.items() if waves}
@@ -60,8 +59,7 @@ def draw(report: SoundReport, strips: Strips, out: str | Path) -> None:
         _draw_bars(axis, title, bars, _colours(report))
     for axis in cells[len(MEASURES) + len(compared) :]:
         axis.set_visible(False)
-    with atomic_path(out) as file:
-        FigureCanvasAgg(figure).print_png(file)
+    save_png(figure, out)
 
 
 def _colours(report: SoundReport) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ..utils.tables import cell, text_table
 from .sound import MATERIAL, MEASURES, TAKES, Group, SoundReport
 
 _LEGEND = "medians over takes, and over pieces of 10 s of the rest. What each measure means: docs/SOUND.md"
@@ -28,25 +29,16 @@ def table(report: SoundReport, verbose: bool = False) -> str:
     for name, group in groups.items():
         minutes, seconds = divmod(round(sum(sound.seconds for sound in group.sounds)), 60)
         parts.append(f"{name}: {len(group.sounds)}, {minutes}:{seconds:02d} min")
-    titles = [measure.title for measure in MEASURES.values()]
-    first = max(len(title) for title in (*titles, *COMPARED))
-    widths = [max(10, len(name)) for name in groups]
-
-    def row(title: str, values: list[str]) -> str:
-        return f"{title:{first}}" + "".join(f"  {value:>{width}}" for value, width in zip(values, widths))
-
     medians = [report.medians(name) for name in groups]
-    lines = [row("", list(groups))]
-    for key, one in MEASURES.items():
-        lines.append(row(one.title, [_text(values[key], one.decimals) for values in medians]))
-    compared = [
-        row(title, [_text(of(group), decimals) for group in groups.values()])
+    rows = [[one.title, *(cell(values[key], one.decimals) for values in medians)] for key, one in MEASURES.items()]
+    rows += [
+        [title, *(cell(of(group), decimals) for group in groups.values())]
         for title, (decimals, of) in COMPARED.items()
         if any(of(group) is not None for group in groups.values())
     ]
-    sections = ["; ".join(parts), "\n".join(lines + compared)]
+    sections = ["; ".join(parts), text_table(["", *groups], rows, least=10)]
     if verbose:
-        sections.append("\n".join(_take_rows(report)))
+        sections.append(_take_table(report))
     return "\n\n".join([*sections, "\n".join(_legend(report))])
 
 
@@ -57,17 +49,10 @@ def _legend(report: SoundReport) -> list[str]:
     return lines + [_COPIED] * bool(report.copied)
 
 
-def _take_rows(report: SoundReport) -> list[str]:
-    takes = report.groups[TAKES].sounds
-    width = max(len(take.name) for take in takes)
-    heads = [key.split("_")[0] for key in MEASURES] + ["copied"] * bool(report.copied)
-    lines = [f"{'':{width}}" + "".join(f" {head:>10}" for head in heads)]
-    for i, take in enumerate(takes):
-        cells = [_text(take.values[key], one.decimals) for key, one in MEASURES.items()]
-        cells += [_text(share, 3) for share in report.copied[i : i + 1]]
-        lines.append(f"{take.name:{width}}" + "".join(f" {cell:>10}" for cell in cells))
-    return lines
-
-
-def _text(value: float | None, decimals: int) -> str:
-    return "–" if value is None else f"{value:.{decimals}f}"
+def _take_table(report: SoundReport) -> str:
+    rows = []
+    for i, take in enumerate(report.groups[TAKES].sounds):
+        cells = [cell(take.values[key], one.decimals) for key, one in MEASURES.items()]
+        rows.append([take.name, *cells, *(cell(share, 3) for share in report.copied[i : i + 1])])
+    heads = ["", *(key.split("_")[0] for key in MEASURES), *["copied"] * bool(report.copied)]
+    return text_table(heads, rows, least=10, gap=1)

@@ -265,6 +265,11 @@ class LMModel(NoHiddenState, nn.Module):
         logits = logits.masked_fill(~mask[..., None], float("nan"))
         return LMOutput(logits, mask.expand(batch, n_q, frames))
 
+    def predicted(self, frames: int, device: torch.device) -> Tensor:
+        """Which codes of so many frames `compute_predictions` predicts: bool [K, F]."""
+        pattern = self.pattern_provider.get_pattern(frames)
+        return pattern.reverted_indexes(pattern.valid_steps, True, is_model_output=True, device=device)[1]
+
     def predictions_at(
         self, codes: Tensor, conditions: Sequence[ConditioningAttributes], frames: Sequence[Tensor]
     ) -> list[tuple[Tensor, Tensor]]:

@@ -244,18 +244,8 @@ class StreamableConv1d(nn.Module):
         self.window = (kernel_size - 1) * dilation + 1
         if self.window < stride:
             raise UserError(f"a kernel of {kernel_size} skips samples at stride {stride}; use a longer kernel")
-        self.conv = NormConv1d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            dilation=dilation,
-            groups=groups,
-            bias=bias,
-            causal=causal,
-            norm=norm,
-            norm_kwargs=norm_kwargs,
-        )
+        shape = (in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias)
+        self.conv = NormConv1d(*shape, causal=causal, norm=norm, norm_kwargs=norm_kwargs)
         self.stride = stride
         self.causal = causal
         self.pad_mode = pad_mode

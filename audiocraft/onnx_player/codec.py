@@ -23,7 +23,7 @@ from ..modules.chunked import margins, split
 from ..modules.conv import StreamableConv1d, StreamableConvTranspose1d
 from ..modules.lstm import StreamableLSTM
 from ..modules.seanet import SEANetDecoder, SEANetResnetBlock
-from .graph import Graph, Shape
+from .graph import Graph, Shape, array
 
 # torch.nn activations: the operator, and its attributes from the module's.
 _ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
@@ -92,13 +92,9 @@ def _encodec_parts(codec: EncodecModel) -> CodecParts:
     return CodecParts(facts, graphs)
 
 
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().float().numpy()
-
-
 def _features_graph(codec: EncodecModel, head: list[nn.Module], lstm: StreamableLSTM | None, width: int) -> Graph:
     graph = Graph("micro-musicgen codec, codes to features")
-    books = _array(tp.cast(torch.Tensor, codec.codebooks))
+    books = array(tp.cast(torch.Tensor, codec.codebooks))
     n_q, bins, _ = books.shape
     codes = graph.input("codes", "int64", ["B", n_q, "F"])
     start, end = (graph.input(name, "int64", [1]) for name in ("start", "end"))
@@ -136,16 +132,9 @@ def _layer(graph: Graph, layer: nn.Module, x: str) -> str:
         return _convolution(graph, layer, x)
     if isinstance(layer, StreamableConvTranspose1d):
         transposed: tp.Any = layer.convtr.convtr
-        weights = [graph.weight(_array(part)) for part in (transposed.weight, transposed.bias)]
-        return graph.op(
-            "ConvTranspose",
-            x,
-            *weights,
-            kernel_shape=[layer.kernel_size],
-            strides=[layer.stride],
-            pads=list(layer.trim),
-            group=transposed.groups,
-        )
+        weights = [graph.weight(part) for part in (transposed.weight, transposed.bias)]
+        sizes: tp.Any = {"kernel_shape": [layer.kernel_size], "strides": [layer.stride], "pads": list(layer.trim)}
+        return graph.op("ConvTranspose", x, *weights, **sizes, group=transposed.groups)
     name = type(layer).__name__
     if name not in _ACTIVATIONS:
         raise UserError(f"the codec's activation {name} is not served in players; known are {', '.join(_ACTIVATIONS)}")
@@ -158,20 +147,12 @@ def _layer(graph: Graph, layer: nn.Module, x: str) -> str:
 def _convolution(graph: Graph, layer: StreamableConv1d, x: str) -> str:
     conv: tp.Any = layer.conv.conv
     left, right = layer.paddings(layer.stride)
-    weights = [graph.weight(_array(part)) for part in (conv.weight, conv.bias)]
+    weights = [graph.weight(part) for part in (conv.weight, conv.bias)]
     if layer.pad_mode == "reflect" and left + right:
         x = graph.op("Pad", x, graph.ints(0, 0, left, 0, 0, right), mode="reflect")
         left = right = 0
-    return graph.op(
-        "Conv",
-        x,
-        *weights,
-        kernel_shape=list(conv.kernel_size),
-        strides=list(conv.stride),
-        dilations=list(conv.dilation),
-        pads=[left, right],
-        group=conv.groups,
-    )
+    sizes = {"kernel_shape": conv.kernel_size, "strides": conv.stride, "dilations": conv.dilation}
+    return graph.op("Conv", x, *weights, **sizes, pads=[left, right], group=conv.groups)
 
 
 def _lstm(graph: Graph, layer: StreamableLSTM, x: str) -> str:
@@ -184,9 +165,9 @@ def _lstm(graph: Graph, layer: StreamableLSTM, x: str) -> str:
     frames = y = graph.op("Transpose", x, perm=[2, 0, 1])  # [F, B, N]
     for index in range(lstm.num_layers):
         parts = [getattr(lstm, f"{kind}_l{index}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-        w, r, *biases = (_onnx_gates(_array(part)) for part in parts)
+        w, r, *biases = (_onnx_gates(array(part)) for part in parts)
         memory = [graph.slice(state, graph.ints(index), graph.ints(index + 1), 0) for state in before]
-        weights = [graph.weight(array[None]) for array in (w, r, np.concatenate(biases))]
+        weights = [graph.weight(part[None]) for part in (w, r, np.concatenate(biases))]
         y, *last = graph.ops("LSTM", 3, y, *weights, "", *memory, hidden_size=width)
         y = graph.op("Squeeze", y, graph.ints(1))
         for states, state in zip(after, last):

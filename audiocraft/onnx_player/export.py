@@ -8,7 +8,6 @@ player.json     what a player has to know, and the files' sizes
 player.py …     the player, copied from `player/`, and what it shares with the commands (takes)
 """
 
-import json
 import shutil
 import tempfile
 import typing as tp
@@ -24,7 +23,7 @@ from ..models.genmodel import count_frames
 from ..models.lm import LMModel
 from ..models.musicgen import MusicGen
 from ..utils import takes
-from ..utils.files import atomic_path, disk_told
+from ..utils.files import disk_told, write_json
 from .codec import CodecParts, codec_parts
 from .graph import Graph
 from .lm import lm_graph
@@ -125,8 +124,7 @@ def _write(out_dir: Path, graphs: dict[str, Graph], parts: CodecParts, facts: di
         (out_dir / FACTS_FILE).unlink(missing_ok=True)
         for file in sorted(folder.iterdir()):
             file.replace(out_dir / file.name)
-        with atomic_path(out_dir / FACTS_FILE) as written:
-            written.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_json(out_dir / FACTS_FILE, facts)
 
 
 def _check_free(folder: Path, replace: bool) -> None:

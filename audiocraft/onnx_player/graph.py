@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from ..utils.files import atomic_path
@@ -20,6 +21,11 @@ _TYPES: dict[str, int] = {
     "float16": TensorProto.FLOAT16,
 }
 Shape = tp.Sequence[int | str]
+
+
+def array(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor's values as float32."""
+    return tensor.detach().float().numpy()
 
 
 class Graph:
@@ -62,11 +68,11 @@ class Graph:
         self._nodes.append(helper.make_node(kind, list(inputs), names, domain=domain, **attributes))
         return names
 
-    def weight(self, value: np.ndarray, name: str | None = None) -> str:
-        """A constant array."""
+    def weight(self, value: np.ndarray | torch.Tensor, name: str | None = None) -> str:
+        """A constant array; a tensor becomes one of float32."""
         name = name or f"weight_{len(self._weights)}"
         assert name not in self._weights, name
-        self._weights[name] = np.ascontiguousarray(value)
+        self._weights[name] = np.ascontiguousarray(array(value) if isinstance(value, torch.Tensor) else value)
         return name
 
     def ints(self, *values: int) -> str:

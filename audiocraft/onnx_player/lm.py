@@ -15,7 +15,7 @@ from ..models.lm import LMModel
 from ..modules.activations import CustomGLU, GeGLU, ReGLU, SwiGLU
 from ..modules.attention import StreamingMultiheadAttention
 from ..modules.transformer import LayerScale, StreamingTransformerLayer
-from .graph import CONTRIB, Graph, Shape
+from .graph import CONTRIB, Graph, Shape, array
 
 _ACTIVATIONS: dict[tp.Any, str] = {
     nn.functional.relu: "Relu",
@@ -50,29 +50,25 @@ def lm_graph(lm: LMModel, quantize: str, max_steps: int) -> Graph:
     x = _embed(graph, lm, codes)
     if transformer.positional_embedding in ("sin", "sin_rope"):
         x = graph.op("Add", x, _sin_positions(graph, lm, codes, length))
-    rope = _rope_tables(graph, lm, max_steps)
+    places = _Places(ends, length, _rope_tables(graph, lm, max_steps))
     for index, layer in enumerate(transformer.layers):
         assert isinstance(layer, StreamingTransformerLayer)
-        x = _layer(graph, layer, x, index, length, ends, rope)
+        x = _layer(graph, layer, x, index, places)
     last = graph.slice(x, graph.ints(-1), graph.ints(1 << 40), 1)
     if lm.out_norm is not None:
         last = _norm(graph, lm.out_norm, last)
     heads = [tp.cast(nn.Linear, head) for head in lm.linears]
-    weight = np.concatenate([_array(head.weight) for head in heads])
-    bias = None if heads[0].bias is None else np.concatenate([_array(head.bias) for head in heads])
+    weight = np.concatenate([array(head.weight) for head in heads])
+    bias = None if heads[0].bias is None else np.concatenate([array(head.bias) for head in heads])
     logits = graph.linear(last, weight, bias, "heads")
     logits = graph.op("Reshape", logits, graph.ints(0, lm.n_q, lm.card))
     graph.output(logits, "logits", "float32", ["B", lm.n_q, lm.card])
     return graph
 
 
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().float().numpy()
-
-
 def _embed(graph: Graph, lm: LMModel, codes: str) -> str:
     """[B, K, S] → [B, S, D]: one table of all codebooks' embeddings, one row per codebook looked up and added."""
-    table = np.concatenate([_array(emb.weight) for emb in tp.cast(list[nn.Embedding], list(lm.emb))])
+    table = np.concatenate([array(emb.weight) for emb in tp.cast(list[nn.Embedding], list(lm.emb))])
     first = graph.weight((np.arange(lm.n_q) * (lm.card + 1)).reshape(1, lm.n_q, 1), "embeddings.first")
     rows = graph.op("Add", codes, first)
     if graph.quantize == "none":
@@ -116,15 +112,15 @@ def _rope_tables(graph: Graph, lm: LMModel, max_steps: int) -> tuple[str, str] |
     return graph.weight(cos, "rope.cos"), graph.weight(sin, "rope.sin")
 
 
-def _layer(
-    graph: Graph,
-    layer: StreamingTransformerLayer,
-    x: str,
-    index: int,
-    length: str,
-    ends: str,
-    rope: tuple[str, str] | None,
-) -> str:
+class _Places(tp.NamedTuple):
+    """Where a step lies: the inputs `ends` and `length`, and the tables of rotary positions."""
+
+    ends: str
+    length: str
+    rope: tuple[str, str] | None
+
+
+def _layer(graph: Graph, layer: StreamingTransformerLayer, x: str, index: int, places: _Places) -> str:
     """x [B, S, D] → the same, through one layer."""
 
     def residual(x: str, branch: tp.Callable[[str], str], norm: nn.Module) -> str:
@@ -133,10 +129,10 @@ def _layer(
         return _norm(graph, norm, graph.op("Add", x, branch(x)))
 
     def attend(h: str) -> str:
-        return _attention(graph, layer, h, index, length, ends, rope)
+        return _attention(graph, layer, h, index, places)
 
     def feed_forward(h: str) -> str:
-        first, second = (_array(linear.weight) for linear in (layer.linear1, layer.linear2))
+        first, second = (array(linear.weight) for linear in (layer.linear1, layer.linear2))
         h = _linear(graph, first, layer.linear1.bias, None, h, f"layer{index}.linear1")
         h = _activation(graph, layer, h)
         return _linear(graph, second, layer.linear2.bias, layer.layer_scale_2, h, f"layer{index}.linear2")
@@ -144,22 +140,14 @@ def _layer(
     return residual(residual(x, attend, layer.norm1), feed_forward, layer.norm2)
 
 
-def _attention(
-    graph: Graph,
-    layer: StreamingTransformerLayer,
-    x: str,
-    index: int,
-    length: str,
-    ends: str,
-    rope: tuple[str, str] | None,
-) -> str:
+def _attention(graph: Graph, layer: StreamingTransformerLayer, x: str, index: int, places: _Places) -> str:
     """Self-attention of one layer, which reads and writes its part of the cache."""
     attention = layer.self_attn
     width = _padded_width(attention)
-    weight = _pad_heads(_array(attention.in_proj_weight), attention.head_dim, width)
+    weight = _pad_heads(array(attention.in_proj_weight), attention.head_dim, width)
     bias = None
     if attention.in_proj_bias is not None:
-        bias = _pad_heads(_array(attention.in_proj_bias)[:, None], attention.head_dim, width)[:, 0]
+        bias = _pad_heads(array(attention.in_proj_bias)[:, None], attention.head_dim, width)[:, 0]
     joint = graph.linear(x, weight, bias, f"layer{index}.in_proj")
     shape: Shape = ["B", attention.kv_heads, "room", width]
     past = [graph.input(f"past_{kind}_{index}", "float32", shape) for kind in ("keys", "values")]
@@ -169,20 +157,20 @@ def _attention(
         3,
         *_queries_keys_values(graph, attention, joint),
         *past,
-        ends,
-        length,
-        *(rope or ()),
+        places.ends,
+        places.length,
+        *(places.rope or ()),
         domain=CONTRIB,
         num_heads=attention.num_heads,
         kv_num_heads=attention.kv_heads,
         scale=attention.head_dim**-0.5,
-        do_rotary=int(rope is not None),
+        do_rotary=int(places.rope is not None),
         rotary_interleaved=1,
         local_window_size=-1 if context is None else context + 1,
     )
     graph.output(keys, f"keys_{index}", "float32", shape)
     graph.output(values, f"values_{index}", "float32", shape)
-    weight = _pad_heads(_array(attention.out_proj.weight).T, attention.head_dim, width).T
+    weight = _pad_heads(array(attention.out_proj.weight).T, attention.head_dim, width).T
     return _linear(graph, weight, attention.out_proj.bias, layer.layer_scale_1, mixed, f"layer{index}.out_proj")
 
 
@@ -215,13 +203,13 @@ def _linear(
     graph: Graph, weight: np.ndarray, bias: torch.Tensor | None, scale: nn.Module | None, x: str, name: str
 ) -> str:
     """A linear layer, with the factor per channel that may follow it."""
-    factor = _array(scale.scale) if isinstance(scale, LayerScale) else np.ones(len(weight), np.float32)
-    return graph.linear(x, weight * factor[:, None], None if bias is None else _array(bias) * factor, name)
+    factor = array(scale.scale) if isinstance(scale, LayerScale) else np.ones(len(weight), np.float32)
+    return graph.linear(x, weight * factor[:, None], None if bias is None else array(bias) * factor, name)
 
 
 def _norm(graph: Graph, norm: nn.Module, x: str) -> str:
     assert isinstance(norm, nn.LayerNorm), norm
-    weight, bias = graph.weight(_array(norm.weight)), graph.weight(_array(norm.bias))
+    weight, bias = graph.weight(norm.weight), graph.weight(norm.bias)
     return graph.op("LayerNormalization", x, weight, bias, axis=-1, epsilon=norm.eps)
 
 

@@ -44,6 +44,12 @@ class ModuleDictEMA:
             for key, module in self.module_dict.items()
         }
 
+    def move(self, device: torch.device | str) -> None:
+        """Keep the average on another device from now on."""
+        self.device = device
+        for averages in self.state.values():
+            averages.update({name: value.to(device) for name, value in averages.items()})
+
     @torch.no_grad()
     def step(self) -> None:
         """Take the present values into the average."""

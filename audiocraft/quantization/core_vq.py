@@ -271,13 +271,7 @@ class VectorQuantization(nn.Module):
         super().__init__()
         self.commitment_weight = commitment_weight
         self._codebook = EuclideanCodebook(
-            dim=dim,
-            codebook_size=codebook_size,
-            kmeans_init=kmeans_init,
-            kmeans_iters=kmeans_iters,
-            decay=decay,
-            epsilon=epsilon,
-            threshold_ema_dead_code=threshold_ema_dead_code,
+            dim, codebook_size, kmeans_init, kmeans_iters, decay, epsilon, threshold_ema_dead_code
         )
 
     @property

@@ -325,6 +325,7 @@ class StandardSolver(Loop):
             self.logger.info("This run is finished (%d epochs). Train it longer with optim.epochs=%d", done, 2 * done)
             return
         self.show()
+        self.logger.info("Training on %s in %s", self.device, self._autocast)
         if distrib.is_rank_zero():
             sounds = len(self.dataloaders["generate"].dataset) if "generate" in self.dataloaders else 0  # type: ignore
             trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]

@@ -23,6 +23,7 @@ from ..optim import ModuleDictEMA
 from ..utils.best_state import BestStateDictManager, swapped
 from ..utils.device import Autocast, resolve_device
 from ..utils.rng import seed_everything
+from .accumulation import Accumulation
 from .data import num_samples, split_batch_size, start_loader
 from .optimizers import get_ema
 from .progress import Averager, StageProgress, duration_text
@@ -72,6 +73,9 @@ class Loop(ABC, flashy.BaseSolver):
         # Position inside the epoch: steps of the train stage done, and their averages.
         self._steps_done = 0
         self._train_average = Averager()
+        self.accumulation = Accumulation(
+            cfg.optim.get("accumulate", 1), self.need_less_memory, fixed=distrib.is_distributed()
+        )
         self.build_model()
         if distrib.is_distributed():
             distrib.broadcast_model(self.model)
@@ -93,6 +97,10 @@ class Loop(ABC, flashy.BaseSolver):
         Values are numbers or scalar tensors. `loss` and `ce` are watched: where one is no longer finite, training stops
         within some steps, and nothing is saved in between.
         """
+
+    def need_less_memory(self) -> str | None:
+        """Make a segment need less memory than now, and say how; None where nothing is left to try."""
+        return None
 
     def after_step(self) -> None:
         """Called between two steps of training."""
@@ -179,19 +187,32 @@ class Loop(ABC, flashy.BaseSolver):
             self._stop.check()
 
     def optimizer_step(self, loss: Tensor) -> dict[str, tp.Any]:
-        """Backward pass and one update from `loss`.
+        """Backward pass and one update from `loss`; returns what `update` does."""
+        self.backward(loss)
+        return self.update()
 
-        Exchanges gradients between processes, unscales, clips to `optim.max_norm`, updates, steps the schedule, and
-        takes the weights into the moving average every `optim.ema.updates` updates.
+    @property
+    def _eager_sync(self) -> bool:
+        # What earlier parts of a batch added to the gradients would not be exchanged.
+        eager = distrib.is_distributed() and self.cfg.optim.get("eager_sync", False)
+        return eager and self.accumulation.parts == 1
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss` to those that are there."""
+        scaled = loss if self.scaler is None else self.scaler.scale(loss)
+        with distrib.eager_sync_model(self.model) if self._eager_sync else nullcontext():
+            scaled.backward()
+
+    def update(self) -> dict[str, tp.Any]:
+        """One update from the gradients that are there.
+
+        Exchanges them between processes, unscales, clips to `optim.max_norm`, updates, steps the schedule, and takes
+        the weights into the moving average every `optim.ema.updates` updates.
 
         Returns:
             `lr` of this update and `grad_norm` before clipping.
         """
-        scaled = loss if self.scaler is None else self.scaler.scale(loss)
-        eager = distrib.is_distributed() and self.cfg.optim.get("eager_sync", False)
-        with distrib.eager_sync_model(self.model) if eager else nullcontext():
-            scaled.backward()
-        if distrib.is_distributed() and not eager:
+        if distrib.is_distributed() and not self._eager_sync:
             distrib.sync_model(self.model)
         metrics: dict[str, tp.Any] = {"lr": self.optimizer.param_groups[0]["lr"]}
         if self.scaler is not None:

@@ -32,31 +32,36 @@ ROUNDING_SAMPLES = 8
 NOT_COUNTED = -100
 
 
-def compute_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
+def compute_cross_entropy(
+    logits: Tensor, targets: Tensor, mask: Tensor, counts: Tensor | None = None
+) -> tuple[Tensor, list[Tensor]]:
     """Cross-entropy of the codes that the mask counts, in nats.
 
     Args:
         logits: [B, K, F, card]; those that are masked out may be NaN.
         targets: codes [B, K, F]; those that are masked out may be anything.
         mask: bool [B, K, F].
+        counts: [K]; for a part of a batch how many codes count in the whole. What comes out for its parts then adds up
+            to what comes out for the whole.
 
     Returns:
         The mean over codebooks of the mean over the counted codes of each, and these K means; 0 for a codebook of which
         nothing counts. Gradients flow through the first.
     """
-    rows = zip(logits.unbind(1), targets.unbind(1), mask.unbind(1))
+    counts = mask.sum((0, 2)) if counts is None else counts
+    rows = zip(logits.unbind(1), targets.unbind(1), mask.unbind(1), counts)
     means = [_mean_cross_entropy(*row) for row in rows]
     return torch.stack(means).mean(), [mean.detach() for mean in means]
 
 
-def _mean_cross_entropy(logits: Tensor, codes: Tensor, counted: Tensor) -> Tensor:
-    """Of one codebook: logits [B, F, card], codes and mask [B, F]."""
+def _mean_cross_entropy(logits: Tensor, codes: Tensor, counted: Tensor, count: Tensor) -> Tensor:
+    """Of one codebook: logits [B, F, card], codes and mask [B, F], and by how many the sum is divided."""
     # Codebook by codebook: beside logits and gradient, only one codebook is ever copied in full precision. What is
     # masked out is overwritten, not left out: how much that is, is known to the device alone.
     logits = logits.masked_fill(~counted[..., None], 0.0).flatten(0, 1)
     codes = codes.masked_fill(~counted, NOT_COUNTED).flatten()
     total = F.cross_entropy(logits.float(), codes, reduction="sum", ignore_index=NOT_COUNTED)
-    return total / counted.sum().clamp(min=1)
+    return total / count.clamp(min=1)
 
 
 def sampled_cross_entropy(
@@ -65,25 +70,40 @@ def sampled_cross_entropy(
     targets: Tensor,
     mask: Tensor,
     conditions: list[ConditioningAttributes],
-    share: float,
+    frames: list[Tensor],
+    counts: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
-    """An estimate of `compute_cross_entropy` from all frames of the first codebook, and of each other one from a share
-    of them, drawn anew.
+    """`compute_cross_entropy` of some frames only.
 
     Args:
         shown, targets: codes [B, K, F] that the model is given, and those that it is to predict.
         mask: bool [B, F].
-        share: above 0, up to 1.
+        frames: for each codebook which ones, see `drawn_frames`.
+        counts: as there, of `count_codes`.
     """
-    frames = targets.shape[-1]
-    count = max(1, round(share * frames))
-    whole = torch.arange(frames, device=targets.device)
-    chosen = [whole] + [torch.randperm(frames, device=targets.device)[:count] for _ in range(targets.shape[1] - 1)]
+    predictions = model.predictions_at(shown, conditions, frames)
     means = [
-        _mean_cross_entropy(logits, targets[:, k, at], mask[:, at] & predicted)
-        for k, ((logits, predicted), at) in enumerate(zip(model.predictions_at(shown, conditions, chosen), chosen))
+        _mean_cross_entropy(logits, targets[:, k, at], mask[:, at] & predicted, counts[k])
+        for k, ((logits, predicted), at) in enumerate(zip(predictions, frames))
     ]
     return torch.stack(means).mean(), [mean.detach() for mean in means]
+
+
+def drawn_frames(codes: Tensor, share: float) -> list[Tensor]:
+    """Of the frames of codes [B, K, F] all for the first codebook, and for each other one a share of them, drawn anew:
+    K tensors of indices."""
+    frames, device = codes.shape[-1], codes.device
+    count = max(1, round(share * frames))
+    some = [torch.randperm(frames, device=device)[:count] for _ in range(codes.shape[1] - 1)]
+    return [torch.arange(frames, device=device), *some]
+
+
+def count_codes(model: LMModel, mask: Tensor, frames: list[Tensor] | None = None) -> Tensor:
+    """How many codes of each codebook are predicted in the frames [B, F] of a mask, or in some of them: [K]."""
+    predicted = model.predicted(mask.shape[-1], mask.device)
+    counts = mask.sum(0) * predicted
+    rows = counts if frames is None else [row[at] for row, at in zip(counts, frames)]
+    return torch.stack([row.sum() for row in rows])
 
 
 def corrupted(tokens: Tensor, share: float) -> Tensor:
@@ -223,6 +243,15 @@ class MusicGenSolver(GenerateStage):
             tokens = tokens.where(mask[:, None], self._silence)
         return tokens, mask
 
+    def need_less_memory(self) -> str | None:
+        if self.ema is not None and self.device.type != "cpu" and torch.device(self.ema.device).type != "cpu":
+            self.ema.move("cpu")
+            return "the averaged weights are kept in the computer's memory from here on (optim.ema.device=cpu)"
+        if self.model.transformer.checkpointing:
+            return None
+        self.model.transformer.checkpointing = True
+        return "layers are computed anew in the backward pass from here on (transformer_lm.checkpointing=torch)"
+
     def get_attributes(self, infos: tp.Sequence[tp.Any]) -> list[ConditioningAttributes]:
         """What each clip of a batch is conditioned on; empty for a model without conditioners."""
         if len(self.model.condition_provider.conditioners) == 0:
@@ -240,16 +269,27 @@ class MusicGenSolver(GenerateStage):
         tokens, audio = self.get_tokens(batch)
         attributes, node = self.get_attributes(batch[1]), self.cfg.tokens
         shown = corrupted(tokens, node.corruption) if self.is_training else tokens
-        with self.autocast:
-            if self.is_training and node.loss_share < 1:
-                found = sampled_cross_entropy(self.model, shown, tokens, audio, attributes, node.loss_share)
-            else:
-                output = self.model.compute_predictions(shown, attributes)
-                found = compute_cross_entropy(output.logits, tokens, output.mask & audio[:, None])
-        ce, ce_per_codebook = found
+        frames = drawn_frames(tokens, node.loss_share) if self.is_training and node.loss_share < 1 else None
+        counts = count_codes(self.model, audio, frames)
+
+        def step(part: slice) -> Tensor:
+            given, wanted, counted, attributes_of_part = shown[part], tokens[part], audio[part], attributes[part]
+            with self.autocast:
+                if frames is not None:
+                    found = sampled_cross_entropy(
+                        self.model, given, wanted, counted, attributes_of_part, frames, counts
+                    )
+                else:
+                    output = self.model.compute_predictions(given, attributes_of_part)
+                    found = compute_cross_entropy(output.logits, wanted, output.mask & counted[:, None], counts)
+            if self.is_training:
+                self.backward(found[0])
+            return torch.stack(found[1])
+
+        ce_per_codebook = self.accumulation.run(len(tokens), step, undo=self.optimizer.zero_grad)
         if self.is_training:
-            metrics.update(self.optimizer_step(ce))
-        metrics["ce"] = ce.detach()
+            metrics.update(self.update())
+        metrics["ce"] = ce_per_codebook.mean()
         metrics["ppl"] = metrics["ce"].exp()
         for k, value in enumerate(ce_per_codebook, start=1):
             metrics[f"ce_q{k}"] = value

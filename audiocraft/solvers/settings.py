@@ -55,6 +55,7 @@ _RULES: dict[str, Rule] = {
     "optim.epochs": _whole(1),
     "optim.updates_per_epoch": _or_null(_whole(0)),
     "optim.lr": _number(),
+    "optim.accumulate": _whole(1),
     "optim.max_norm": _or_null(_number()),
     "optim.adam.betas": Rule(
         "this takes two numbers from 0 up to, but not with, 1",

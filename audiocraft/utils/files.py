@@ -113,6 +113,17 @@ def read_json(path: Path) -> tp.Any:
         raise ValueError("it is nested too deeply") from error
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text whole or not at all. Raises UserError as `atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: tp.Any, indent: int = 2) -> None:
+    """Write plain values as JSON, as `write_text` does. Raises ValueError for NaN and infinity, which it has not."""
+    write_text(path, json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
 def write_files(files: tp.Mapping[Path, Writer]) -> Path:
     """Write all files before the first takes the place of a former one.
 

@@ -97,24 +97,15 @@ for _line in _TABLE.strip().splitlines():
 METHODS = frozenset({"generate_with_chroma", "set_style_conditioner_params"})
 
 # Choices of the peer's config groups: solvers and conditioners of models that are not here.
-CHOICES: dict[str, tuple[str, ...]] = {
-    "solver": (
-        "audiogen/*",
-        "diffusion/*",
-        "jasco/*",
-        "magnet/*",
-        "watermark/*",
-        "*melody*",
-        "*style*",
-        "*_audiogen_*",
-    ),
-    "conditioner": ("chord*", "chroma*", "clap*", "drum*", "jasco*", "style*", "text2sound"),
+CHOICES = {
+    "solver": "audiogen/* diffusion/* jasco/* magnet/* watermark/* *melody* *style* *_audiogen_*",
+    "conditioner": "chord* chroma* clap* drum* jasco* style* text2sound",
 }
 
 
 def is_choice(group: str, choice: str) -> bool:
     """Whether a config group of the peer has a choice of that kind that is left out."""
-    return any(fnmatchcase(choice, pattern) for pattern in CHOICES.get(group, ()))
+    return any(fnmatchcase(choice, pattern) for pattern in CHOICES.get(group, "").split())
 
 
 def message(name: str, reason: str = "") -> str:

@@ -1,9 +1,10 @@
 """The picture of `bench.py play`: phases stacked, models side by side, floors, and the peer as it was recorded."""
 
-import io
 import textwrap
 import typing as tp
 from pathlib import Path
+
+from audiocraft.utils.figures import save_png
 
 from .summary import PHASES, Row, Summary
 
@@ -72,7 +73,7 @@ def finish(
     lines = [line for paragraph in paragraphs for line in textwrap.wrap(paragraph, 205)]
     figure.text(0.012, 0.1 / height, "\n".join(lines), fontsize=8, color=FAINT, va="bottom", linespacing=1.3)
     figure.subplots_adjust(right=0.985, bottom=(foot + 0.16 * len(lines)) / height, **edges)
-    save(figure, out)
+    save_png(figure, out, dpi=130)
 
 
 def caption(summary: Summary, with_peer: bool) -> list[str]:
@@ -187,18 +188,3 @@ def _legend(figure: "Figure", height: float) -> None:
         handlelength=1.2,
         columnspacing=1.4,
     )
-
-
-def save(figure: "Figure", out: Path, dpi: int = 130) -> None:
-    """Write a figure as a PNG with a palette, which is a third of the size."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
-
-    from audiocraft.utils.files import atomic_path
-
-    buffer = io.BytesIO()
-    figure.set_dpi(dpi)
-    FigureCanvasAgg(figure).print_png(buffer)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out) as file:
-        Image.open(buffer).convert("RGB").quantize(96).save(file, format="PNG", optimize=True)

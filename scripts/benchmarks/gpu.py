@@ -5,13 +5,14 @@ import json
 import sys
 import typing as tp
 from dataclasses import dataclass
-from pathlib import Path
+
+from audiocraft.utils.tables import markdown
 
 from . import ROOT, play
 from .gpu_figure import Check
 from .process import ProcessFailed, measured, run
 from .record import Record, Session
-from .summary import PHASES, Row, number, summarise
+from .summary import PHASES, Row, cell, summarise
 from .weights import find_model
 
 PRECISIONS = ("auto", "float32")
@@ -20,18 +21,16 @@ TRAIN_PRECISIONS = ("bfloat16", "float16", "float32")
 
 
 @dataclass
-class GpuPlan:
-    """What to measure; see `bench_gpu.py --help`."""
+class GpuPlan(play.Plan):
+    """What to measure, of one scale; see `bench_gpu.py --help`."""
 
-    device: str
-    scale: str
-    seconds: float
-    batches: list[int]
-    runs: int
-    weights: str
     train_batch: int
-    out: Path
     minutes: float = 10.0
+
+    @property
+    def scale(self) -> str:
+        """The one model."""
+        return self.models[0]
 
 
 def measure(plan: GpuPlan) -> bool:
@@ -60,10 +59,8 @@ def measure(plan: GpuPlan) -> bool:
         how = {"batch": plan.train_batch, "seconds": plan.seconds, "precision": precision}
         facts = {"model": plan.scale, **how}
         good.append(_measure_part("train", facts, session, "steps.train", scale=plan.scale, device=device, **how))
-    engines = ["torch", "torch-float32"]
-    cold = play.Plan([plan.scale], plan.batches, engines, plan.seconds, plan.runs, device, plan.weights, plan.out)
     try:
-        play.measure(cold)
+        play.measure(plan)
     except SystemExit as error:
         session.note("missing", name="clips from process start to files", why=str(error).removeprefix("error: "))
         good.append(False)
@@ -142,19 +139,19 @@ def summary(session: tp.Sequence[Record], played: tp.Sequence[Record]) -> str:
         "## One step of the token decoder",
         "The floor is the bytes of the weights that a step reads by the bandwidth. 500 frames from an empty cache, "
         "median of blocks of 20 steps.",
-        _table(
+        markdown(
             ("model", "batch", "precision", "way", "step, µs", "floor, µs", "× floor", "all steps, s"),
             [_step_cells(record, speed) for record in session if record["what"] == "step"],
         ),
         "## From process start to files",
-        _table(
+        markdown(
             ("model", "clips", "precision", *PHASES[:4], "total", "warm lm", "warm decode", "GPU, MiB"),
             [_play_cells(row) for row in ([] if rows is None else rows.rows)],
         ),
         "## One training step",
         "Forward, backward, optimizer, without the codec. TFLOP/s: three passes over the products of the model; MFU: "
         "these by what a square matrix product gave here in the same precision.",
-        _table(
+        markdown(
             ("model", "batch", "seconds", "precision", "step, ms", "TFLOP/s", "MFU", "GPU, MiB"),
             [_train_cells(record, speed) for record in session if record["what"] == "train"],
         ),
@@ -172,10 +169,10 @@ def _step_cells(record: Record, speed: dict[str, float]) -> list[str]:
 
 
 def _play_cells(row: Row) -> list[str]:
-    phases = [number(row.phases[phase]) for phase in PHASES[:4]]
-    warm = [number(row.warm.get(key), 3) for key in ("lm", "decode")]
+    phases = [cell(row.phases[phase]) for phase in PHASES[:4]]
+    warm = [cell(row.warm.get(key), 3) for key in ("lm", "decode")]
     clips = f"{row.batch} × {row.seconds:g} s"
-    return [row.model, clips, row.precision, *phases, number(row.total), *warm, number(row.vram_mib, 0)]
+    return [row.model, clips, row.precision, *phases, cell(row.total), *warm, cell(row.vram_mib, 0)]
 
 
 def _train_cells(record: Record, speed: dict[str, float]) -> list[str]:
@@ -186,10 +183,5 @@ def _train_cells(record: Record, speed: dict[str, float]) -> list[str]:
     return [
         *(record["model"], str(record["batch"]), f"{record['seconds']:g}", record["precision"]),
         *(f"{record['step_s'] * 1e3:.1f}", f"{rate / 1e12:.2f}", f"{rate / peak / 1e9:.0%}" if peak else ""),
-        number(record.get("vram_mib"), 0),
+        cell(record.get("vram_mib"), 0),
     ]
-
-
-def _table(head: tp.Sequence[str], rows: tp.Sequence[tp.Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -3,10 +3,12 @@
 import typing as tp
 from pathlib import Path
 
+from audiocraft.utils.tables import text_table
+
 from .figure import FAINT, GUIDE, INK, finish, plain
 from .record import Record, newest
 from .sizes import MEMORY_BATCH, MEMORY_SECONDS
-from .summary import peer_rows, text_table
+from .summary import peer_rows
 
 if tp.TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,12 +5,16 @@ import statistics
 import typing as tp
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+
+from audiocraft.utils import tables
 
 from . import ROOT
 from .facts import BYTES
 from .record import Record, newest
 
+cell = partial(tables.cell, none="")
 PHASES = ("imports", "load", "lm", "decode", "write")
 PEER_FILE = ROOT / "assets" / "bench" / "peer.jsonl"
 
@@ -188,7 +192,7 @@ def table(rows: tp.Sequence[Row]) -> str:
     """All numbers as text: seconds, medians; of the total also the best and the worst run."""
     head = ["model", "batch", "engine", "n", "imports", "load", "LM", "decode", "total", "best–worst", "first", "warm"]
     head += ["× rt", "step/floor, ms", "decode floor", "MiB", "GPU, MiB"]
-    return text_table(head, [_cells(row) for row in rows], left=(0, 2))
+    return tables.text_table(head, [_cells(row) for row in rows], left=(0, 2))
 
 
 def _cells(row: Row) -> list[str]:
@@ -198,22 +202,8 @@ def _cells(row: Row) -> list[str]:
     engine = f"{row.engine} ({'recorded' if row.recorded else row.precision})"
     return [
         *(row.model, str(row.batch), engine, str(len(row.totals))),
-        *(number(row.phases[phase]) for phase in PHASES[:4]),
-        *(number(row.total), f"{min(row.totals):.2f}–{max(row.totals):.2f}"),
-        *(number(row.first), number(row.warm.get("total")), number(row.real_time), step, number(row.floor_decode)),
-        *(number(row.peak_mib, 0), number(row.vram_mib, 0)),
+        *(cell(row.phases[phase]) for phase in PHASES[:4]),
+        *(cell(row.total), f"{min(row.totals):.2f}–{max(row.totals):.2f}"),
+        *(cell(row.first), cell(row.warm.get("total")), cell(row.real_time), step, cell(row.floor_decode)),
+        *(cell(row.peak_mib, 0), cell(row.vram_mib, 0)),
     ]
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A number for a table, nothing where there is none."""
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def text_table(head: tp.Sequence[str], rows: tp.Sequence[tp.Sequence[str]], left: tp.Container[int] = (0,)) -> str:
-    """Columns of text, as wide as their widest cell and set right, but for those that are to stand `left`."""
-    columns = []
-    for index, cells in enumerate(zip(head, *rows)):
-        width = max(map(len, cells))
-        columns.append([cell.ljust(width) if index in left else cell.rjust(width) for cell in cells])
-    return "\n".join("  ".join(cells).rstrip() for cells in zip(*columns))

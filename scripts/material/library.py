@@ -1,6 +1,5 @@
 """A set of tracks as files: how many, how long, and each one whole or not there."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import soundfile
 
 from audiocraft.errors import UserError
-from audiocraft.utils.files import atomic_path, free_bytes
+from audiocraft.utils.files import atomic_path, free_bytes, read_json, write_json
 
 from . import broad, broad_mix, score, track
 from .dsp import SR, Array
@@ -69,7 +68,7 @@ def is_there(folder: Path, plan: Plan) -> bool:
     if not path.exists():
         return False
     try:
-        known = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        known = read_json(path.with_suffix(".json"))
         made_by = known["generator"]["script"]
     except (OSError, ValueError, KeyError, TypeError):
         made_by = None
@@ -90,8 +89,7 @@ def write_track(folder: Path, plan: Plan) -> Path:
     samples = np.round(sound(plan).T * 32767.0).astype(np.int16)
     # A shorter or older take of the same track must not stand beside a JSON that speaks of the new one.
     path.unlink(missing_ok=True)
-    with atomic_path(path.with_suffix(".json")) as part:
-        part.write_text(json.dumps(plan.describe(), indent=2) + "\n", encoding="utf-8")
+    write_json(path.with_suffix(".json"), plan.describe())
     with atomic_path(path) as part:
         try:
             soundfile.write(part, samples, SR, "PCM_16", format="WAV")

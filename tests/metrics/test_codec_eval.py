@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from heard import hum, onset_correlation, pitch_kept
 
 from audiocraft.errors import UserError
 from audiocraft.metrics import codebook_usage, log_mel_distance, si_sdr
@@ -14,7 +15,6 @@ from audiocraft.metrics.codec_eval import Evaluation, FileScore, Score, clips, e
 from audiocraft.metrics.codec_figure import draw, spectrogram_db, take_excerpt
 from audiocraft.metrics.codec_table import table
 from audiocraft.metrics.coders import CodecCoder, Coded, with_references
-from audiocraft.metrics.hearing import hum, onset_correlation, pitch_kept
 from audiocraft.models.builders import get_debug_compression_model
 from audiocraft.quantization import DummyQuantizer
 

@@ -75,3 +75,16 @@ def test_nothing_to_say() -> None:
     assert copied_windows([codes[:49]], [codes]) is None and copied_windows([codes[:49]], [codes], [codes[:49]]) is None
     assert copied_windows([codes], []) == 0
     assert copied_windows([np.full(50, -1)], [codes]) == 0  # holes are no codes
+
+
+def test_the_closest_window_and_where_it_is() -> None:
+    rng = np.random.default_rng(0)
+    items = [rng.integers(0, 2048, size) for size in (300, 30, 400)]
+    near, same = items[0][200:250].copy(), items[2][120:170]
+    near[:8] = 2047 - near[:8]
+    found = Material(items).closest(np.concatenate([near, rng.integers(0, 2048, 50), same]))
+    assert found.likeness[0] == 0.84 and (found.item[0], found.frame[0]) == (0, 200)
+    assert found.likeness[100] == 1 and (found.item[100], found.frame[100]) == (2, 120)
+    assert found.item[50] == -1 and found.likeness[50] == 0
+    assert (found.frame[96], found.item[96]) == (116, 2)  # and so do those that lie a little beside it
+    assert len(Material(items).closest(near[:40]).likeness) == 0

@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from heard import hum, onset_correlation, pitch_kept
 
 from audiocraft.metrics.hearing import (
     HumSums,
     OnsetSums,
     PitchSums,
-    hum,
-    onset_correlation,
-    pitch_kept,
     power_spectrum,
     strongest_peaks,
 )

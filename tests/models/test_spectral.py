@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from heard import hum, onset_correlation, pitch_kept
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from tiny import run_player, tiny_lm
 
 from audiocraft.errors import UserError
-from audiocraft.metrics.hearing import hum, onset_correlation, pitch_kept
 from audiocraft.models import builders, spectral
 from audiocraft.models.codec_init import get_codebooks
 from audiocraft.models.loaders import load_compression_model

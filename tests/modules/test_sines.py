@@ -115,8 +115,7 @@ def test_partials_glide_or_hand_over_without_clicks() -> None:
 def test_nothing_hums() -> None:
     """A steady envelope of noise has no lines at the rates of frames and columns."""
     import torch
-
-    from audiocraft.metrics.hearing import hum
+    from heard import hum
 
     player, codes = decoder(0.0), np.zeros((1, 4, 200), int)
     player.books[:] = 0

@@ -109,7 +109,7 @@ def test_a_session_that_broke_off_after_its_checks_is_told(folder: Path) -> None
 def test_a_failed_check_and_a_missing_part_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = gpu.GpuPlan("cuda:9", "micro", 1.0, [1], 1, "random", 1, tmp_path)
+    plan = gpu.GpuPlan(["micro"], [1], None, 1.0, 1, "cuda:9", "random", tmp_path, 1)
     asked: list[str] = []
 
     def checked(command: list[str], accepted: tuple[int, ...]) -> process.Finished:

@@ -133,13 +133,30 @@ def test_tensorboard_is_fed() -> None:
     assert list(Path(solver.folder).rglob("events.out.tfevents.*"))
 
 
-def test_bfloat16_on_the_cpu_when_named() -> None:
-    solver = start("autocast=true", "autocast_dtype=bfloat16", "optim.epochs=1")
+@pytest.mark.parametrize(
+    ("enabled", "named", "able", "used"),
+    [
+        ("true", "bfloat16", False, torch.bfloat16),
+        ("true", "float16", True, torch.float32),
+        ("true", "auto", True, torch.bfloat16),
+        ("true", "auto", False, torch.float32),
+        ("false", "auto", True, torch.float32),
+    ],
+)
+def test_precision_on_a_cpu(
+    enabled: str,
+    named: str,
+    able: bool,
+    used: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("audiocraft.utils.device.cpu_has_bfloat16", lambda: able)
+    with caplog.at_level("INFO"):
+        solver = start(f"autocast={enabled}", f"autocast_dtype={named}", "optim.epochs=1")
     with solver.autocast:
-        assert solver.model(torch.zeros(1, 4)).dtype == torch.bfloat16
-    plain = start("autocast=true", "autocast_dtype=float16", "optim.epochs=1", "label=plain")
-    with plain.autocast:
-        assert plain.model(torch.zeros(1, 4)).dtype == torch.float32
+        assert solver.model(torch.zeros(1, 4)).dtype == used
+    assert f"Training on cpu in {str(used).removeprefix('torch.')}" in caplog.text
 
 
 class Skipping(ToySolver):

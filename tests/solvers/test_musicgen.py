@@ -16,7 +16,13 @@ from audiocraft.data.audio import audio_read
 from audiocraft.errors import UserError
 from audiocraft.models.export import export_model, export_pretrained_compression_model
 from audiocraft.solvers.data import start_loader
-from audiocraft.solvers.musicgen import compute_cross_entropy, corrupted, sampled_cross_entropy
+from audiocraft.solvers.musicgen import (
+    compute_cross_entropy,
+    corrupted,
+    count_codes,
+    drawn_frames,
+    sampled_cross_entropy,
+)
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -246,10 +252,14 @@ def test_loss_of_a_share_of_the_frames(material: Path) -> None:
     tokens, audio = solver.get_tokens(next(iter(solver.dataloaders["train"])))
     output = model.compute_predictions(tokens, [])
     mean, each = compute_cross_entropy(output.logits, tokens, output.mask & audio[:, None])
-    whole, parts = sampled_cross_entropy(model, tokens, tokens, audio, [], 1.0)
-    torch.testing.assert_close((whole, parts), (mean, each))
+
+    def sampled(share: float) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        frames = drawn_frames(tokens, share)
+        return sampled_cross_entropy(model, tokens, tokens, audio, [], frames, count_codes(model, audio, frames))
+
+    torch.testing.assert_close(sampled(1.0), (mean, each))
     torch.manual_seed(0)
-    drawn = [torch.stack(sampled_cross_entropy(model, tokens, tokens, audio, [], 0.3)[1]) for _ in range(200)]
+    drawn = [torch.stack(sampled(0.3)[1]) for _ in range(200)]
     values = torch.stack(drawn)
     torch.testing.assert_close(values[:, 0], each[0].expand(200))
     assert (values[:, 1:].std(0) > 1e-3).all()
