@@ -34,7 +34,7 @@ MODELS: list[dict[str, tp.Any]] = [
     {"qk_layer_norm": True, "norm_first": False},
 ]
 KNOBS = [
-    SamplingParams(),
+    SamplingParams(top_k=20),
     SamplingParams(use_sampling=False),
     SamplingParams(top_p=0.9, min_p=0.02, cool=0.9, repetition=3.0),
 ]

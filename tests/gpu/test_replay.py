@@ -1,6 +1,7 @@
 """CUDA graphs without a GPU: the kernels of a step are recorded on the CPU and played back on the same memory, and no
 Python of the step runs again. What lives on the host between steps, or in memory of its own, shows as a difference."""
 
+import threading
 import typing as tp
 from contextlib import nullcontext
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from audiocraft.models import generate, graphs
+from audiocraft.models import fast, generate, graphs
 from audiocraft.models.fast import FastLM
 from audiocraft.models.generate import DecoderState, TokenDecoder
 from audiocraft.models.windows import SongDecoder
@@ -25,7 +26,7 @@ MODELS: list[dict[str, tp.Any]] = [
     {"qk_layer_norm": True, "layer_scale": 0.5},
 ]
 KNOBS = [
-    SamplingParams(),
+    SamplingParams(top_k=20),
     SamplingParams(top_p=0.9, min_p=0.02, cool=0.9, repetition=3.0),
     SamplingParams(use_sampling=False),
 ]
@@ -179,3 +180,12 @@ def test_threads_record_one_after_another(monkeypatch: pytest.MonkeyPatch) -> No
     song(FastLM(tiny_lm(), "float32"), True, total=12)
     assert held == [True, True] and not graphs._one_at_a_time.locked()
     assert graphs._stream(torch.device("cpu")) is graphs._stream(torch.device("cpu"))
+
+
+def test_weights_are_made_ready_on_the_callers_own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread has a current stream of its own, which the caller's does not wait for."""
+    threads: set[int] = set()
+    make = fast.make_linear
+    monkeypatch.setattr(fast, "make_linear", lambda *args: (threads.add(threading.get_ident()), make(*args))[1])
+    FastLM(tiny_lm(), "bfloat16")
+    assert threads == {threading.get_ident()}
