@@ -48,7 +48,7 @@ class Accumulation:
             except torch.OutOfMemoryError as error:
                 if self.fixed:
                     raise UserError(
-                        too_much(f"{size} segments at once", "optim.accumulate=2 takes half of them")
+                        too_much(f"{size} segments at once", f"optim.accumulate={2 * self.parts} takes half of them")
                     ) from error
             # Not in the handler: its traceback keeps the tensors of the step alive.
             undo()
