@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from ..environment import resource_dir
 from ..errors import UserError
 from ..utils.files import read_json
 from .locate import HF_CONFIG_FILE, WEIGHTS_FILE
@@ -37,13 +36,6 @@ def map_hf_state(state: tp.Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
     return {map_hf_key(key, sorted(plain)[1:-1]): value for key, value in state.items()}
 
 
-# Keys of our node seanet, and what their config calls them.
-_SEANET = {"dimension": "hidden_size", "n_filters": "num_filters", "n_residual_layers": "num_residual_layers"}
-_SEANET |= {"ratios": "upsampling_ratios", "norm": "norm_type", "lstm": "num_lstm_layers"}
-_SEANET |= {"dilation_base": "dilation_growth_rate"}
-_SEANET |= {key: key for key in ("kernel_size", "residual_kernel_size", "last_kernel_size", "pad_mode", "compress")}
-
-
 def map_hf_config(hf: dict[str, tp.Any], n_codebooks: int) -> str:
     """Their config.json as the peer's config, YAML text.
 
@@ -62,23 +54,62 @@ def map_hf_config(hf: dict[str, tp.Any], n_codebooks: int) -> str:
             "use facebook/encodec_32khz or //pretrained/spectral_32khz"
         )
     causal = bool(hf["use_causal_conv"])
-    seanet = {ours: hf[theirs] for ours, theirs in _SEANET.items()} | {"true_skip": not hf["use_conv_shortcut"]}
-    seanet["decoder"] = {"trim_right_ratio": hf.get("trim_right_ratio", 1.0) if causal else 1.0}
-    rvq = {"n_q": n_codebooks, "bins": hf["codebook_size"], "threshold_ema_dead_code": 2}
     cfg = {
         "device": "cpu",
         "dtype": "float32",
         "solver": "compression",
         "sample_rate": hf["sampling_rate"],
         "channels": hf["audio_channels"],
-        "encodec": {"causal": causal, "renormalize": bool(hf["normalize"])},
-        "seanet": seanet,
-        "rvq": {**rvq, "orthogonal_reg_weight": 0.0, "orthogonal_reg_active_codes_only": False},
+        "compression_model": "encodec",
+        "encodec": {
+            "autoencoder": "seanet",
+            "quantizer": "rvq",
+            "sample_rate": hf["sampling_rate"],
+            "channels": hf["audio_channels"],
+            "causal": causal,
+            "renormalize": bool(hf["normalize"]),
+        },
+        "seanet": {
+            "dimension": hf["hidden_size"],
+            "channels": hf["audio_channels"],
+            "causal": causal,
+            "n_filters": hf["num_filters"],
+            "n_residual_layers": hf["num_residual_layers"],
+            "ratios": hf["upsampling_ratios"],
+            "activation": "ELU",
+            "activation_params": {"alpha": 1.0},
+            "norm": hf["norm_type"],
+            "norm_params": {},
+            "kernel_size": hf["kernel_size"],
+            "residual_kernel_size": hf["residual_kernel_size"],
+            "last_kernel_size": hf["last_kernel_size"],
+            "dilation_base": hf["dilation_growth_rate"],
+            "pad_mode": hf["pad_mode"],
+            "true_skip": not hf["use_conv_shortcut"],
+            "compress": hf["compress"],
+            "lstm": hf["num_lstm_layers"],
+            "disable_norm_outer_blocks": 0,
+            "decoder": {
+                "trim_right_ratio": hf.get("trim_right_ratio", 1.0) if causal else 1.0,
+                "final_activation": None,
+                "final_activation_params": None,
+            },
+            "encoder": {},
+        },
+        "rvq": {
+            "n_q": n_codebooks,
+            "q_dropout": False,
+            "bins": hf["codebook_size"],
+            "decay": 0.99,
+            "kmeans_init": True,
+            "kmeans_iters": 50,
+            "threshold_ema_dead_code": 2,
+            "orthogonal_reg_weight": 0.0,
+            "orthogonal_reg_active_codes_only": False,
+        },
         "no_quant": {},
     }
-    # What their config does not say is as in the recipe of the codecs that are published in that layout.
-    usual = OmegaConf.load(resource_dir("config") / "model/encodec/default.yaml")
-    return OmegaConf.to_yaml(OmegaConf.merge(usual, cfg), resolve=True)
+    return OmegaConf.to_yaml(OmegaConf.create(cfg))
 
 
 def read_hf_codec(folder: str | Path) -> tuple[dict[str, torch.Tensor], str]:

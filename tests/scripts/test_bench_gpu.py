@@ -25,6 +25,12 @@ CHECKS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script keeps its process off the hub; later tests are not to be."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
 def test_a_training_step_is_timed_and_its_operations_counted() -> None:
     measured = steps.time_training("pico", torch.device("cpu"), "float32", batch=2, seconds=0.2, timed=1)
     frames, lm = 10, 3_672_576  # pico's linear layers and norms
