@@ -264,6 +264,7 @@ def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr("audiocraft.utils.device.no_kernels", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     assert resolve_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(UserError, match="the last one here is cuda:1"):
         resolve_device("cuda:2")
