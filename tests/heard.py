@@ -1,9 +1,22 @@
-"""What is heard of one clip: the sums of `audiocraft.metrics.hearing`, taken of it alone."""
+"""Something to hear, and what is heard of one clip: the sums of `audiocraft.metrics.hearing`, taken of it alone."""
 
+import numpy as np
 import torch
 
 from audiocraft.metrics.hearing import HumSums, OnsetSums, PitchSums, power_spectrum, strongest_peaks
 from audiocraft.utils.rhythm import onset_curve
+
+
+def music(seconds: float, seed: int, rate: int, levels: tuple[float, float] = (0.03, 0.09)) -> torch.Tensor:
+    """Notes and hits at random times [1, T], each as loud as one of `levels` or in between."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate)) / rate
+    wave = np.zeros(len(time))
+    for start in np.sort(rng.uniform(0, seconds, int(8 * seconds))):
+        part = time[time >= start] - start
+        note = np.sin(2 * np.pi * rng.uniform(80, 3000) * part) + 0.3 * rng.standard_normal(len(part))
+        wave[-len(part) :] += rng.uniform(*levels) * note * np.exp(-rng.uniform(4, 20) * part)
+    return torch.from_numpy(wave).float()[None]
 
 
 def pitch_kept(estimate: torch.Tensor, reference: torch.Tensor, sample_rate: int) -> float | None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from heard import music
 from tiny import write_codec
 from typer.testing import CliRunner
 
@@ -23,16 +24,8 @@ RATE = 16000
 
 
 def write(path: Path, seconds: float, seed: int) -> Path:
-    """Notes and hits at random times."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    time = np.arange(round(seconds * RATE)) / RATE
-    wave = np.zeros(len(time))
-    for start in np.sort(rng.uniform(0, seconds, int(8 * seconds))):
-        part = time[time >= start] - start
-        note = np.sin(2 * np.pi * rng.uniform(80, 3000) * part) + 0.3 * rng.standard_normal(len(part))
-        wave[-len(part) :] += rng.uniform(0.05, 0.1) * note * np.exp(-rng.uniform(4, 20) * part)
-    soundfile.write(path, wave, RATE)
+    soundfile.write(path, music(seconds, seed, RATE, (0.05, 0.1))[0].numpy(), RATE)
     return path
 
 

@@ -3,10 +3,10 @@ Python of the step runs again. What lives on the host between steps, or in memor
 
 import threading
 import typing as tp
-from contextlib import nullcontext
 
 import pytest
 import torch
+from fake_cuda import stand_in
 from tiny import tiny_lm
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -64,23 +64,10 @@ class Graph(TorchDispatchMode):
                     kept.copy_(new)
 
 
-class Stream:
-    def wait_stream(self, other: object) -> None:
-        pass
-
-
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU that records, with short spans so that there are several."""
-    for name, stand_in in {
-        "Stream": lambda device: Stream(),
-        "current_stream": Stream,
-        "stream": lambda stream: nullcontext(),
-        "device": lambda device: nullcontext(),
-        "graph_pool_handle": object,
-        "CUDAGraph": Graph,
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, stand_in)
+    stand_in(monkeypatch, Graph)
     monkeypatch.setattr(generate, "graphs_wanted", lambda asked, device: bool(asked))
     monkeypatch.setattr(generate, "_SPAN_STEPS", 8)
     monkeypatch.setattr(Graph, "recorded", 0)

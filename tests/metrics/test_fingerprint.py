@@ -2,6 +2,7 @@
 
 import io
 
+import heard
 import numpy as np
 import pytest
 import soundfile
@@ -15,15 +16,7 @@ RATE = 32000
 
 
 def music(seconds: float, seed: int, rate: int = RATE) -> torch.Tensor:
-    """Notes and hits at random times [1, T]."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(round(seconds * rate)) / rate
-    wave = np.zeros(len(time))
-    for start in np.sort(rng.uniform(0, seconds, int(8 * seconds))):
-        part = time[time >= start] - start
-        note = np.sin(2 * np.pi * rng.uniform(80, 3000) * part) + 0.3 * rng.standard_normal(len(part))
-        wave[-len(part) :] += rng.uniform(0.1, 0.3) * note * np.exp(-rng.uniform(4, 20) * part)
-    return torch.from_numpy(0.3 * wave).float()[None]
+    return heard.music(seconds, seed, rate)
 
 
 def mp3(wav: torch.Tensor) -> torch.Tensor:

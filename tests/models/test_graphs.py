@@ -1,17 +1,12 @@
 """When a step runs, is recorded, and is played back; no GPU is needed for the order of things."""
 
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
+from fake_cuda import stand_in
 
 from audiocraft.models.graphs import run_step
-
-
-class Stream:
-    def wait_stream(self, other: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -29,15 +24,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def replay(self) -> None:
             seen.append("replay")
 
-    for name, stand_in in {
-        "Stream": lambda device: Stream(),
-        "current_stream": Stream,
-        "stream": lambda stream: nullcontext(),
-        "device": lambda device: nullcontext(),
-        "graph_pool_handle": object,
-        "CUDAGraph": Graph,
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, stand_in)
+    stand_in(monkeypatch, Graph)
     return seen
 
 
