@@ -84,16 +84,16 @@ def _train(cfg: DictConfig, xp: XP) -> "StandardSolver":
         solver = builders.get_solver(cfg)
         solver.run()
         return solver
-    except torch.OutOfMemoryError as error:
-        segments, seconds = cfg.dataset.batch_size, cfg.dataset.segment_duration
-        ways = (f"a smaller dataset.batch_size (now {segments})",) if segments > 1 else ()
-        what = f"the model with its optimizer and batches of {segments}" + (f" x {seconds:g} s" if seconds else "")
-        raise UserError(too_much(what, *ways)) from error
-    except Exception:
+    except Exception as error:
         taken = solver is not None and solver.global_step > 0
         if rank == 0 and is_first_start and not taken and not any(xp.folder.glob("checkpoint*.th")):
             # Nothing is in it that the same command would not make again.
             shutil.rmtree(xp.folder, ignore_errors=True)
+        if isinstance(error, torch.OutOfMemoryError):
+            segments, seconds = cfg.dataset.batch_size, cfg.dataset.segment_duration
+            ways = (f"a smaller dataset.batch_size (now {segments})",) if segments > 1 else ()
+            what = f"the model with its optimizer and batches of {segments}" + (f" x {seconds:g} s" if seconds else "")
+            raise UserError(too_much(what, *ways)) from error
         raise
 
 

@@ -73,5 +73,5 @@ class Accumulation:
 
 def too_much(what: str, *ways: str) -> str:
     """What is said where the memory of the device does not do for `what`."""
-    ways = (*ways, "a shorter dataset.segment_duration", "a smaller model/lm/model_scale (python -m audiocraft fit)")
+    ways = (*ways, "a shorter dataset.segment_duration", "a smaller model (python -m audiocraft fit)")
     return f"the device's memory is not enough for {what}: try {', or '.join(ways)}"

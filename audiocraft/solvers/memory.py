@@ -2,7 +2,6 @@
 
 import typing as tp
 import weakref
-from functools import cache
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -11,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..models import builders
-from .musicgen import compute_cross_entropy, count_codes, drawn_frames, sampled_cross_entropy
+from .musicgen import count_codes, drawn_frames, model_cross_entropy
 from .optimizers import get_ema, get_optimizer
 
 FRAME_RATE = 50  # of the codecs that ship, and of the peer's for music
@@ -86,13 +85,15 @@ class TrainingMemory:
                 if average is not None:
                     average.step()
                 self.update = self._live.peak
-        self._keep = optimizer, average
+        self._keep = optimizer, average  # their tensors count
         self.parameters = sum(parameter.numel() for parameter in self._model.parameters())
-        self._peak = cache(self._measured_peak)
 
     def peak(self, segments: int) -> int:
         """At most, with so many segments at once."""
-        return self._peak(segments)
+        through = self._through(segments)
+        with self._fake, self._live:
+            self._model.zero_grad(set_to_none=True)
+        return max(self.update, through)
 
     def most_segments(self, memory: float, limit: int = 1024) -> int:
         """How many segments at once fit so many bytes, up to a limit; 0 if none does."""
@@ -105,12 +106,6 @@ class TrainingMemory:
             middle = (fits + fails) // 2
             fits, fails = (middle, fails) if self.peak(middle) <= memory else (fits, middle)
         return min(fits, limit)
-
-    def _measured_peak(self, segments: int) -> int:
-        through = self._through(segments)
-        with self._fake, self._live:
-            self._model.zero_grad(set_to_none=True)
-        return max(self.update, through)
 
     def _through(self, segments: int) -> int:
         """Forward and backward of so many segments; at most so many bytes."""
@@ -125,11 +120,7 @@ class TrainingMemory:
                 with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
                     chosen = drawn_frames(codes, self._share) if self._share < 1 else None
                     counts = count_codes(model, audio, chosen)
-                    if chosen is not None:
-                        loss = sampled_cross_entropy(model, codes, codes, audio, [], chosen, counts)[0]
-                    else:
-                        output = model.compute_predictions(codes, [])
-                        loss = compute_cross_entropy(output.logits, codes, output.mask & audio[:, None], counts)[0]
+                    loss, _ = model_cross_entropy(model, codes, codes, audio, [], counts, chosen)
                 loss.backward()
         self.flops = count.get_total_flops() / segments
         return self._live.peak

@@ -64,23 +64,26 @@ def _mean_cross_entropy(logits: Tensor, codes: Tensor, counted: Tensor, count: T
     return total / count.clamp(min=1)
 
 
-def sampled_cross_entropy(
+def model_cross_entropy(
     model: LMModel,
     shown: Tensor,
     targets: Tensor,
     mask: Tensor,
     conditions: list[ConditioningAttributes],
-    frames: list[Tensor],
     counts: Tensor,
+    frames: list[Tensor] | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
-    """`compute_cross_entropy` of some frames only.
+    """`compute_cross_entropy` of what a model makes of codes, in all frames or in some.
 
     Args:
         shown, targets: codes [B, K, F] that the model is given, and those that it is to predict.
         mask: bool [B, F].
-        frames: for each codebook which ones, see `drawn_frames`.
         counts: as there, of `count_codes`.
+        frames: for each codebook which ones, see `drawn_frames`.
     """
+    if frames is None:
+        output = model.compute_predictions(shown, conditions)
+        return compute_cross_entropy(output.logits, targets, output.mask & mask[:, None], counts)
     predictions = model.predictions_at(shown, conditions, frames)
     means = [
         _mean_cross_entropy(logits, targets[:, k, at], mask[:, at] & predicted, counts[k])
@@ -273,18 +276,12 @@ class MusicGenSolver(GenerateStage):
         counts = count_codes(self.model, audio, frames)
 
         def step(part: slice) -> Tensor:
-            given, wanted, counted, attributes_of_part = shown[part], tokens[part], audio[part], attributes[part]
+            parts = (shown[part], tokens[part], audio[part], attributes[part])
             with self.autocast:
-                if frames is not None:
-                    found = sampled_cross_entropy(
-                        self.model, given, wanted, counted, attributes_of_part, frames, counts
-                    )
-                else:
-                    output = self.model.compute_predictions(given, attributes_of_part)
-                    found = compute_cross_entropy(output.logits, wanted, output.mask & counted[:, None], counts)
+                ce, per_codebook = model_cross_entropy(self.model, *parts, counts, frames)
             if self.is_training:
-                self.backward(found[0])
-            return torch.stack(found[1])
+                self.backward(ce)
+            return torch.stack(per_codebook)
 
         ce_per_codebook = self.accumulation.run(len(tokens), step, undo=self.optimizer.zero_grad)
         if self.is_training:

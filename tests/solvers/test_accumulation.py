@@ -113,3 +113,4 @@ def test_an_update_out_of_memory_is_one_line(material: Path, monkeypatch: pytest
     monkeypatch.setattr(MusicGenSolver, "update", full)
     with pytest.raises(UserError, match=r"batches of 2 x 1 s: try a smaller dataset\.batch_size \(now 2\)"):
         train.run(settings(material))
+    assert not list(Path("outputs/xps").glob("*"))

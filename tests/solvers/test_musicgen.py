@@ -21,7 +21,7 @@ from audiocraft.solvers.musicgen import (
     corrupted,
     count_codes,
     drawn_frames,
-    sampled_cross_entropy,
+    model_cross_entropy,
 )
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -255,7 +255,7 @@ def test_loss_of_a_share_of_the_frames(material: Path) -> None:
 
     def sampled(share: float) -> tuple[torch.Tensor, list[torch.Tensor]]:
         frames = drawn_frames(tokens, share)
-        return sampled_cross_entropy(model, tokens, tokens, audio, [], frames, count_codes(model, audio, frames))
+        return model_cross_entropy(model, tokens, tokens, audio, [], count_codes(model, audio, frames), frames)
 
     torch.testing.assert_close(sampled(1.0), (mean, each))
     torch.manual_seed(0)
