@@ -171,10 +171,9 @@ def measure(train: Path, held: Path, fresh: Path, copies: int) -> dict[str, tp.A
 
 def draw(record: dict[str, tp.Any], out: Path) -> None:
     """What was found of each kind, and how like copies and fresh music are."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from audiocraft.utils.files import atomic_path
+    from audiocraft.utils.figures import save_png
 
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -195,8 +194,7 @@ def draw(record: dict[str, tp.Any], out: Path) -> None:
     right.set_title("likeness of the closest second: 5 %, median, 95 %", fontsize=10)
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
-    with atomic_path(out) as file:
-        FigureCanvasAgg(figure).print_png(file)
+    save_png(figure, out)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -209,12 +207,10 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
 
     def work() -> tp.Iterator[str]:
-        from audiocraft.utils.files import atomic_path
+        from audiocraft.utils.files import write_json
 
         record = measure(args.train, args.held, args.fresh, args.copies)
-        args.out.mkdir(parents=True, exist_ok=True)
-        with atomic_path(args.out / "novelty.json") as file:
-            file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(args.out / "novelty.json", record, indent=1)
         draw(record, args.out / "novelty.png")
         yield json.dumps(record, indent=1)
 

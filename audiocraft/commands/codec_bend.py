@@ -65,7 +65,7 @@ def bend(
         float | None,
         typer.Option("--amount", min=0, max=1, help="Share of frames, blocks or entries touched (default: all)."),
     ] = None,
-    codec: tp.Annotated[str, typer.Option("--codec", help="Encodes and decodes.")] = "//pretrained/spectral_32khz",
+    codec: tp.Annotated[str, typer.Option("--codec", help="Encodes and decodes.")] = options.SHIPPED_CODEC,
     seed: options.Seed = None,
     num: tp.Annotated[int, typer.Option("--num", min=1, help="How many takes of each file.")] = 1,
     start: tp.Annotated[float, typer.Option("--start", min=0, help="Begin at that second of the input.")] = 0.0,

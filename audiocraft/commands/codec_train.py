@@ -24,7 +24,7 @@ def train(
     ] = None,
     start: tp.Annotated[
         str, typer.Option("--from", metavar="CODEC", help="Weights to begin with; `nothing` begins anew.")
-    ] = "//pretrained/spectral_32khz",
+    ] = options.SHIPPED_CODEC,
     epochs: tp.Annotated[
         int | None,
         typer.Option("--epochs", min=1, help="Epochs of 50 steps (network: 100); more trains a run on."),

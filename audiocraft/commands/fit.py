@@ -10,12 +10,13 @@ from pathlib import Path
 import typer
 
 from ..errors import UserError
+from . import options
+from .audio_files import check_file, write_record
 
 if tp.TYPE_CHECKING:
     import torch
     from omegaconf import DictConfig
 
-SCALES = ("xsmall", "pico", "nano", "micro", "small", "medium", "large")
 GIB = 2**30
 # What the driver and torch's own pool keep of a GPU; the share of a computer's memory for tensors, beside the rest of
 # the system and what the C library does not give back at once.
@@ -51,9 +52,7 @@ def fit(
         float | None,
         typer.Option("--tflops", help="TFLOP/s of large products; measured where not given, for a GPU assumed."),
     ] = None,
-    json_file: tp.Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers there.")
-    ] = None,
+    json_file: options.Json = None,
 ) -> None:
     """Say which sizes of model can be trained here, or on a GPU of so much memory, and with which command.
 
@@ -64,9 +63,9 @@ def fit(
     """
     from tqdm import tqdm
 
-    from ..utils.files import write_json
     from ..utils.tables import text_table
 
+    check_file(json_file, ".json")
     scales = _scales(scale)
     for name, value in (("--vram", vram), ("--tflops", tflops)):
         if value is not None and not 0 < value < math.inf:
@@ -76,8 +75,8 @@ def fit(
     rows, commands, records = [], [], []
     for name in tqdm(scales, desc="Sizes", disable=None, leave=False):
         cfg = _config(name)
-        parameters, flops, plan = _plan(name, cfg, memory, bfloat16)
         segment, batch = cfg.dataset.segment_duration, cfg.dataset.batch_size
+        parameters, flops, plan = _plan(name, batch, memory, bfloat16)
         step = batch * flops / speed
         row = [name, f"{parameters / 1e6:.0f} M"]
         row += ["–"] * 3 if plan is None else [f"{plan.peak / GIB:.1f} GiB", str(plan.at_once), str(plan.most)]
@@ -98,7 +97,8 @@ def fit(
     if commands:
         typer.echo("\n".join(["to train one:", *(f"  {command}" for command in commands)]))
     if json_file is not None:
-        write_json(json_file, {"machine": where, "memory": int(memory), "flops_per_second": speed, "scales": records})
+        facts = {"machine": where, "memory": int(memory), "flops_per_second": speed, "scales": records}
+        write_record(json_file, facts)
     if not commands:
         raise UserError("none of these sizes fits; try --scale pico, or transformer_lm.dim=… for a size of your own")
 
@@ -109,7 +109,12 @@ def _scales(chosen: list[str] | None) -> tp.Sequence[str]:
     known = {path.stem for path in (resource_dir("config") / "model/lm/model_scale").glob("*.yaml")}
     if unknown := sorted(set(chosen or ()) - known):
         raise UserError(f"there is no scale {unknown[0]}; choose one of {', '.join(sorted(known))}")
-    return chosen or [name for name in SCALES if name in known]
+    return chosen or sorted(known, key=lambda name: _width_by_depth(_config(name).transformer_lm))
+
+
+def _width_by_depth(node: "DictConfig") -> int:
+    """What sizes go by."""
+    return node.num_layers * node.dim**2
 
 
 def _config(scale: str, *overrides: str) -> "DictConfig":
@@ -119,13 +124,12 @@ def _config(scale: str, *overrides: str) -> "DictConfig":
     return main.make_xp([*recipe_of(scale), *overrides]).cfg
 
 
-def _plan(name: str, cfg: "DictConfig", memory: float, bfloat16: bool) -> tuple[int, float, Plan | None]:
+def _plan(name: str, batch: int, memory: float, bfloat16: bool) -> tuple[int, float, Plan | None]:
     """Parameters, FLOPs of a segment, and the cheapest way that fits; None where there is none."""
     from ..solvers.memory import TrainingMemory
 
-    batch = cfg.dataset.batch_size
     for remedy in _REMEDIES:
-        need = TrainingMemory(_config(name, *remedy) if remedy else cfg, bfloat16)
+        need = TrainingMemory(_config(name, *remedy), bfloat16)
         # The average is counted in; where it is kept elsewhere, it takes nothing of this memory.
         room = memory + (4 * need.parameters if _AVERAGE_ELSEWHERE in remedy else 0)
         if need.update - 4 * need.parameters > memory:

@@ -17,7 +17,6 @@ if tp.TYPE_CHECKING:
 
     Named = tuple[Case, str, str]  # with the names of the take and of the file that it is closest to
 
-SHIPPED_CODEC = "//pretrained/spectral_32khz"
 _TOLD = 3  # of the closest stretches
 
 
@@ -45,9 +44,7 @@ def novelty(
     num: tp.Annotated[int, typer.Option("--num", min=1, help="Takes that a model plays.")] = 8,
     duration: tp.Annotated[float, typer.Option("--duration", help="Seconds of each.")] = 10.0,
     seed: tp.Annotated[int, typer.Option("--seed", min=0, max=1 << 53, help="Take i uses SEED + i.")] = 0,
-    json_file: tp.Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers there.")
-    ] = None,
+    json_file: options.Json = None,
     page: tp.Annotated[
         Path | None, typer.Option("--page", metavar="FILE", help="An HTML page that plays the closest seconds.")
     ] = None,
@@ -132,16 +129,16 @@ def _manifests(train: str | None, held_out: Path | None, model: str | None) -> t
 def _load_codec(codec: str | None, takes: tp.Sequence[str], device: str) -> tuple["CompressionModel", str]:
     """The codec that was asked for, else the one that made the takes, else the one that ships."""
     from ..models.loaders import load_compression_model
-    from ..utils.device import resolve_device
+    from ..utils.device import codec_device
     from .novelty_audio import own_codecs
 
-    own, where = own_codecs(takes), resolve_device(device)
+    own, where = own_codecs(takes), codec_device(device)
     if codec is None and len(own) == 1:
         try:
             return load_compression_model(own[0], where), own[0]
         except UserError as error:
             typer.echo(f"the codec of the takes is not there ({error})", err=True)
-    name = codec or SHIPPED_CODEC
+    name = codec or options.SHIPPED_CODEC
     if others := [other for other in own if other != name]:
         typer.echo(
             f"takes were made with {', '.join(others)}, and are compared by codes of {name}, which finds fewer copies; "

@@ -18,6 +18,7 @@ def _knob(name: str) -> tp.Any:
 
 Device = tp.Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Folder = tp.Annotated[Path, typer.Argument(help="Folder of audio files.")]
+Json = tp.Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers there.")]
 Replace = tp.Annotated[bool, typer.Option("--replace", help="Also replace what is there of another model or codec.")]
 Takes = tp.Annotated[Path, typer.Option("--out", help="Folder for the takes; earlier ones in it are kept.")]
 Num = tp.Annotated[int, typer.Option("--num", min=1, help="How many takes.")]
@@ -30,6 +31,7 @@ Seed = tp.Annotated[
 
 # Of playing a model.
 Model = tp.Annotated[str, typer.Argument(help="Model folder, run (signature or folder), or hub id.")]
+SHIPPED_CODEC = "//pretrained/spectral_32khz"
 SHIPPED_MODEL = "//pretrained/jungle_pico"
 Duration = tp.Annotated[float, typer.Option("--duration", help="Seconds, a prompt included.")]
 Temperature = tp.Annotated[float | None, _knob("temperature")]

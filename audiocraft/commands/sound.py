@@ -31,15 +31,11 @@ def sound(
         Path | None,
         typer.Option("--held-out", metavar="FOLDER", help="Like the material, but no part of it: a yardstick."),
     ] = None,
-    codec: tp.Annotated[
-        str, typer.Option("--codec", help="Whose codes tell what is copied.")
-    ] = "//pretrained/spectral_32khz",
+    codec: tp.Annotated[str, typer.Option("--codec", help="Whose codes tell what is copied.")] = options.SHIPPED_CODEC,
     codes: tp.Annotated[
         bool, typer.Option("--codes/--no-codes", help="Code the material to find copies: a second per half minute.")
     ] = True,
-    json_file: tp.Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers there.")
-    ] = None,
+    json_file: options.Json = None,
     figure: tp.Annotated[Path | None, typer.Option("--figure", metavar="FILE", help="Draw it, as a PNG.")] = None,
     verbose: tp.Annotated[bool, typer.Option("--verbose", help="Show every take by itself, too.")] = False,
     device: options.Device = "auto",

@@ -43,9 +43,7 @@ def tune(
     ] = True,
     device: options.Device = "auto",
     replace: options.Replace = False,
-    json_file: tp.Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers there.")
-    ] = None,
+    json_file: options.Json = None,
 ) -> None:
     """Find the settings of the sampler with which a model's free takes sound most like its material.
 

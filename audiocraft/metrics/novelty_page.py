@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..utils.files import atomic_path
+from ..utils.files import write_text
+from ..utils.tables import cell, text_table
 from .novelty import HELD_OUT, TAKES, Case, NoveltyReport
 from .sound_features import RATE
 from .sound_figure import RANGE_DB, log_spectrogram
@@ -33,29 +34,22 @@ class Pair(tp.NamedTuple):
 
 def table(report: NoveltyReport) -> str:
     """Shares of copied windows, groups side by side."""
-    rows = _rows(report)
-    width = max(len(title) for title, _ in rows)
-    columns = [max(10, len(name)) for name in report.groups]
-    lines = [f"{'':{width}}" + "".join(f"  {name:>{size}}" for name, size in zip(report.groups, columns))]
-    lines += [
-        f"{title:{width}}" + "".join(f"  {cell:>{size}}" for cell, size in zip(cells, columns)) for title, cells in rows
-    ]
-    return "\n".join(lines)
+    return text_table(["", *report.groups], [[title, *cells] for title, cells in _rows(report)], least=10)
 
 
 def _rows(report: NoveltyReport) -> list[tuple[str, list[str]]]:
     """Titles, and a cell for each group."""
     rows = [
-        ("copied, share of seconds", [_share(report.copied(name)) for name in report.groups]),
+        ("copied, share of seconds", [cell(report.copied(name), 3) for name in report.groups]),
         ("longest copied stretch, s", [f"{report.longest(name):.1f}" for name in report.groups]),
-        ("likeness of sound, median", [_share(report.median(name)) for name in report.groups]),
+        ("likeness of sound, median", [cell(report.median(name), 3) for name in report.groups]),
     ]
     for kind, title in _KINDS.items():
         shares = {name: report.shares(name, kind) for name in report.groups}
         if kind == "codes" and all(value is None for levels in shares.values() for value in levels.values()):
             continue
         for level in shares[TAKES]:
-            rows.append((f"{title} {level:.2f} or more", [_share(levels[level]) for levels in shares.values()]))
+            rows.append((f"{title} {level:.2f} or more", [cell(levels[level], 3) for levels in shares.values()]))
     return rows
 
 
@@ -65,10 +59,6 @@ def told(case: Case, take: str, source: str) -> str:
     how += f", {100 * case.agreement:.0f} % of the codes" if case.agreement is not None else ""
     length = f"{case.copied:.1f} s copied, " if case.copied else ""
     return f"{take} at {case.start:.1f} s: {length}closest to {source} at {case.at:.1f} s ({how})"
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def write_page(report: NoveltyReport, pairs: tp.Sequence[Pair], title: str, facts: str, path: Path) -> None:
@@ -97,8 +87,7 @@ def write_page(report: NoveltyReport, pairs: tp.Sequence[Pair], title: str, fact
 <h2>The closest seconds</h2><p>The second that is most alike, with a second before and after; left the take, right the
 training material. What is copied comes first, the longest before the rest.</p>
 {"".join(map(_pair, pairs))}"""
-    with atomic_path(path) as temporary:
-        temporary.write_text(_PAGE.replace("{title}", html.escape(title)).replace("{body}", body), encoding="utf-8")
+    write_text(path, _PAGE.replace("{title}", html.escape(title)).replace("{body}", body))
 
 
 _PAGE = """<!DOCTYPE html>
